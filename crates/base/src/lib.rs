@@ -1,1 +1,22 @@
-//! Forebay base.
+//! The vocabulary of Forebay: ids, paths, byte sizes, durations, time and error kinds.
+//!
+//! Every other crate speaks in these types. Nothing here does I/O except [`clock::SystemClock`].
+
+pub mod bytesize;
+pub mod checksum;
+pub mod clock;
+pub mod error;
+pub mod human_duration;
+pub mod id;
+pub mod path;
+pub mod version;
+
+pub use bytesize::ByteSize;
+pub use clock::{Clock, SystemClock, TimestampMs};
+pub use error::ErrorKind;
+pub use human_duration::HumanDuration;
+pub use id::{
+    BlockId, BlockIndex, ClientId, FileId, InodeId, MountId, PageIndex, RequestId, WorkerId,
+};
+pub use path::{Name, NsPath, PathError};
+pub use version::VersionTag;

@@ -1,1 +1,12 @@
-//! Forebay proto.
+//! What goes over the wire: gRPC messages of the control plane ([`v1`]), frames of the data plane ([`frame`]),
+//! and the tickets by which a worker knows what a client may do ([`ticket`]).
+
+pub mod error;
+pub mod frame;
+pub mod ticket;
+
+/// The control plane's messages and services, generated from `proto/forebay.proto`, which documents them.
+#[allow(missing_docs, unreachable_pub, clippy::all, rust_2018_idioms)]
+pub mod v1 {
+    tonic::include_proto!("forebay.v1");
+}
