@@ -1,1 +1,110 @@
-//! Forebay cache.
+//! The page store of a worker: pages of files on local disks, in tiers.
+//!
+//! A page is named by its file version and index ([`FileId`](forebay_base::FileId), [`PageIndex`](forebay_base::PageIndex)), so no page is ever out of date. The store does not know where pages come
+//! from. Formats: `docs/formats/page-store.md`.
+
+mod error;
+mod lease;
+mod pinned;
+mod reservation;
+mod settings;
+mod store;
+
+pub use error::OpenError;
+pub use lease::Lease;
+pub use pinned::{Damaged, PinnedRange};
+pub use reservation::{Reservation, Stored};
+pub use settings::{DIRS_MAX, DirSettings, Settings, TIERS_MAX, TierKind, TierSettings};
+pub use store::PageStore;
+
+use forebay_base::TimestampMs;
+use std::{ops::Range, path::PathBuf};
+
+/// The smallest page: one checksum chunk.
+pub const PAGE_SIZE_MIN: u32 = forebay_base::checksum::CHECKSUM_CHUNK as u32;
+/// The largest page.
+pub const PAGE_SIZE_MAX: u32 = 64 << 20;
+
+/// What the store must be told about a file version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileMeta {
+    /// Bytes of a page: a power of two from [`PAGE_SIZE_MIN`] to [`PAGE_SIZE_MAX`]; with any other nothing is cached.
+    pub page_size: u32,
+    /// Bytes of the file; none while it is being written.
+    pub length: Option<u64>,
+}
+
+/// Why a range is looked up: what the eviction shall learn from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// A reader reads it.
+    Read,
+    /// A reader reads it, and a page read again shall move to the top tier.
+    ReadPromote,
+    /// No reader: neither hits nor misses are counted.
+    Peek,
+}
+
+/// One part of a lookup's answer.
+pub enum Run {
+    /// Cached.
+    Present(PinnedRange),
+    /// Not cached, or being written.
+    Missing {
+        /// The bytes of the file asked for that are missing.
+        range: Range<u64>,
+        /// The pages that they lie in.
+        pages: Range<u32>,
+    },
+}
+
+/// How full a tier is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TierUsage {
+    /// What it is made of.
+    pub kind: TierKind,
+    /// Bytes that its directories may hold at present (less than the quota when a disk is full with other things or broken).
+    pub capacity: u64,
+    /// Bytes taken, with what is reserved and what is held only by leases.
+    pub used: u64,
+    /// Pages cached.
+    pub pages: u64,
+}
+
+/// How a directory is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirStatus {
+    /// The directory.
+    pub path: PathBuf,
+    /// Its tier's kind.
+    pub tier: TierKind,
+    /// Whether it can be used.
+    pub health: Health,
+    /// As set.
+    pub quota: u64,
+    /// Bytes taken.
+    pub used: u64,
+    /// Whether all that was there at the start is accounted for.
+    pub scanned: bool,
+}
+
+/// Whether a directory can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Reads and writes.
+    Healthy,
+    /// Reads only: the disk is full or may not be written.
+    ReadOnly {
+        /// What happened.
+        reason: String,
+        /// When.
+        since: TimestampMs,
+    },
+    /// Neither: what it holds counts as missing.
+    Broken {
+        /// What happened.
+        reason: String,
+        /// When.
+        since: TimestampMs,
+    },
+}
