@@ -1,1 +1,25 @@
-//! Forebay ufs.
+//! Under stores: the object stores and directories whose data Forebay shows in its tree.
+//!
+//! [`Ufs`] is the boundary; [`open`] makes one from a URI. Three kinds exist: S3 and everything that speaks its protocol, a
+//! directory of this host or a network file system mounted there, and memory ([`memory`]), the fake that tests turn faults on.
+//! All pass one suite (`conformance`, behind the feature `testing`).
+
+mod credentials;
+mod error;
+mod failure;
+mod key;
+pub mod memory;
+mod object_tree;
+mod open;
+mod store;
+mod types;
+
+pub use credentials::{AccessKeys, CredentialSource};
+pub use error::{Failure, UfsError, UfsResult};
+pub use open::{OpenOptions, open};
+pub use store::Ufs;
+pub use types::{
+    Access, ByteStream, Capabilities, DeleteTarget, Expected, Hidden, ListCursor, ListEntry,
+    ListKey, ListPage, ObjectKind, ObjectMeta, PartPosition, PendingUpload, PendingUploads,
+    PutCondition, Skipped, UploadCursor, UploadId, UploadedPart,
+};
