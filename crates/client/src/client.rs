@@ -1,0 +1,96 @@
+//! The door: a [`Client`] and its calls, by subject.
+
+pub(crate) mod cached;
+mod cluster;
+mod metadata;
+mod mounts;
+
+use crate::config::ClientConfig;
+use crate::error::Result;
+use crate::request_ids::RequestIds;
+use crate::rpc::{Masters, REPLY_LEN_MAX};
+use forebay_proto::v1::cluster_client::ClusterClient;
+use forebay_proto::v1::mounts_client::MountsClient;
+use forebay_proto::v1::namespace_client::NamespaceClient;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+/// A connection to one Forebay cluster. Cheap to clone; clones share connections, buffers and descriptors.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What the clones of a client, its files and its writers share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) config: ClientConfig,
+    pub(crate) masters: Masters,
+    pub(crate) request_ids: RequestIds,
+}
+
+impl Client {
+    /// Connects to a cluster: asks a master for the list of workers.
+    ///
+    /// # Errors
+    /// `invalid_argument` for an address that is none; `unavailable` when no master answers within [`Deadlines::connect`](crate::Deadlines::connect).
+    pub async fn connect(config: ClientConfig) -> Result<Client> {
+        let masters = Masters::new(&config)?;
+        let client = Client {
+            inner: Arc::new(Inner {
+                masters,
+                request_ids: RequestIds::new(),
+                config,
+            }),
+        };
+        client.workers().await?;
+        Ok(client)
+    }
+
+    /// The settings that the client was made with.
+    pub fn config(&self) -> &ClientConfig {
+        &self.inner.config
+    }
+}
+
+impl Inner {
+    /// A metadata call.
+    pub(crate) async fn call<Q: Clone, R, F>(
+        &self,
+        request: Q,
+        send: impl Fn(Channel, Request<Q>) -> F,
+    ) -> Result<R>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.call_within(self.config.deadlines.metadata, request, send)
+            .await
+    }
+
+    /// A call with a deadline of its own.
+    pub(crate) async fn call_within<Q: Clone, R, F>(
+        &self,
+        deadline: Duration,
+        request: Q,
+        send: impl Fn(Channel, Request<Q>) -> F,
+    ) -> Result<R>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.masters.call(request, deadline, send).await
+    }
+}
+
+pub(crate) fn namespace(channel: Channel) -> NamespaceClient<Channel> {
+    NamespaceClient::new(channel).max_decoding_message_size(REPLY_LEN_MAX)
+}
+
+fn mounts(channel: Channel) -> MountsClient<Channel> {
+    MountsClient::new(channel).max_decoding_message_size(REPLY_LEN_MAX)
+}
+
+pub(crate) fn cluster(channel: Channel) -> ClusterClient<Channel> {
+    ClusterClient::new(channel).max_decoding_message_size(REPLY_LEN_MAX)
+}

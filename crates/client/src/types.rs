@@ -1,0 +1,17 @@
+//! What calls take and return.
+
+mod cluster;
+mod entry;
+mod mount;
+mod options;
+
+pub use cluster::{
+    CachedRange, ClusterStatus, LoadProgress, Location, MasterStatus, TierStatus, WorkerInfo,
+    WorkerStatus,
+};
+pub use entry::{ContentSummary, Entry, EntryKind, Xattr};
+pub use mount::{Mount, MountChanges, MountSpec};
+pub use options::{
+    AttributeChanges, CreateOptions, DeleteOptions, ListOptions, MakeDirectoryOptions, OpenOptions,
+    RenameOptions, StatOptions, SyncMode, WriteType,
+};
