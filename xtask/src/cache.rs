@@ -17,11 +17,6 @@ pub(crate) fn dir() -> Result<PathBuf> {
     Ok(base.join("forebay"))
 }
 
-/// Installed test servers and tools.
-pub(crate) fn bin() -> Result<PathBuf> {
-    Ok(dir()?.join("bin"))
-}
-
 /// Holds an exclusive lock on `NAME.lock` in the cache directory until the file is dropped, so that two
 /// toolboxes started at once build a thing once.
 pub(crate) fn lock(name: &str) -> Result<File> {
