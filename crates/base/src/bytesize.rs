@@ -60,11 +60,7 @@ impl FromStr for ByteSize {
         let lower = text.trim().to_ascii_lowercase();
         let (number, factor) = UNITS
             .iter()
-            .find_map(|(unit, factor)| {
-                lower
-                    .strip_suffix(unit)
-                    .map(|number| (number.trim_end(), *factor))
-            })
+            .find_map(|(unit, factor)| lower.strip_suffix(unit).map(|number| (number.trim_end(), *factor)))
             .unwrap_or((lower.as_str(), 1));
         if let Ok(whole) = number.parse::<u64>() {
             return whole.checked_mul(factor).map(ByteSize).ok_or_else(error);
@@ -122,9 +118,7 @@ impl<'de> serde::Deserialize<'de> for ByteSize {
             }
 
             fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<ByteSize, E> {
-                u64::try_from(n)
-                    .map(ByteSize)
-                    .map_err(|_| E::custom(ParseByteSizeError(n.to_string())))
+                u64::try_from(n).map(ByteSize).map_err(|_| E::custom(ParseByteSizeError(n.to_string())))
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ByteSize, E> {
@@ -140,11 +134,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: Option<u64>) {
-        assert_eq!(
-            text.parse::<ByteSize>().ok().map(ByteSize::bytes),
-            expected,
-            "{text}"
-        );
+        assert_eq!(text.parse::<ByteSize>().ok().map(ByteSize::bytes), expected, "{text}");
     }
 
     #[test]
@@ -161,18 +151,9 @@ mod tests {
 
     #[test]
     fn refuses_the_rest() {
-        for text in [
-            "",
-            "MiB",
-            "-1",
-            "1.5",
-            "1e3",
-            "12 parsecs",
-            "99999999999PiB",
-            "18446744073709551616",
-            "nan",
-            "inf",
-        ] {
+        for text in
+            ["", "MiB", "-1", "1.5", "1e3", "12 parsecs", "99999999999PiB", "18446744073709551616", "nan", "inf"]
+        {
             check(text, None);
         }
     }

@@ -68,10 +68,7 @@ impl ErrorKind {
 
     /// The kind of a wire number; an unknown one (from a newer peer) is [`ErrorKind::Internal`].
     pub fn from_code(code: u32) -> ErrorKind {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.code() == code)
-            .unwrap_or(ErrorKind::Internal)
+        Self::ALL.into_iter().find(|kind| kind.code() == code).unwrap_or(ErrorKind::Internal)
     }
 
     /// The name of the kind as scripts see it, e.g. `not_found`.

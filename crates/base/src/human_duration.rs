@@ -12,13 +12,7 @@ pub struct HumanDuration(pub Duration);
 pub struct ParseDurationError(pub String);
 
 /// Units in milliseconds, in the order in which they are printed.
-const UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 impl HumanDuration {
     /// `n` seconds.
@@ -49,19 +43,10 @@ impl FromStr for HumanDuration {
             let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(error)?;
             let number: u64 = rest[..digits].parse().map_err(|_| error())?;
             rest = rest[digits..].trim_start();
-            let letters = rest
-                .find(|c: char| !c.is_ascii_alphabetic())
-                .unwrap_or(rest.len());
-            let unit_ms = UNITS
-                .iter()
-                .find(|(unit, _)| *unit == &rest[..letters])
-                .ok_or_else(error)?
-                .1;
+            let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+            let unit_ms = UNITS.iter().find(|(unit, _)| *unit == &rest[..letters]).ok_or_else(error)?.1;
             rest = rest[letters..].trim_start();
-            total_ms = number
-                .checked_mul(unit_ms)
-                .and_then(|ms| total_ms.checked_add(ms))
-                .ok_or_else(error)?;
+            total_ms = number.checked_mul(unit_ms).and_then(|ms| total_ms.checked_add(ms)).ok_or_else(error)?;
         }
         Ok(HumanDuration(Duration::from_millis(total_ms)))
     }
@@ -101,10 +86,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected_ms: Option<u64>) {
-        let got = text
-            .parse::<HumanDuration>()
-            .ok()
-            .map(|d| d.0.as_millis() as u64);
+        let got = text.parse::<HumanDuration>().ok().map(|d| d.0.as_millis() as u64);
         assert_eq!(got, expected_ms, "{text}");
     }
 
@@ -124,16 +106,7 @@ mod tests {
 
     #[test]
     fn refuses_the_rest() {
-        for text in [
-            "",
-            "s",
-            "30",
-            "-3s",
-            "1.5h",
-            "3 fortnights",
-            "99999999999999999999s",
-            "1s;",
-        ] {
+        for text in ["", "s", "30", "-3s", "1.5h", "3 fortnights", "99999999999999999999s", "1s;"] {
             check(text, None);
         }
     }

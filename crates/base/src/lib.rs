@@ -15,8 +15,6 @@ pub use bytesize::ByteSize;
 pub use clock::{Clock, SystemClock, TimestampMs};
 pub use error::ErrorKind;
 pub use human_duration::HumanDuration;
-pub use id::{
-    BlockId, BlockIndex, ClientId, FileId, InodeId, MountId, PageIndex, RequestId, WorkerId,
-};
+pub use id::{BlockId, BlockIndex, ClientId, FileId, InodeId, MountId, PageIndex, RequestId, WorkerId};
 pub use path::{Name, NsPath, PathError};
 pub use version::VersionTag;

@@ -62,10 +62,7 @@ impl Name {
 
 fn check_name(name: &[u8]) -> Result<(), PathError> {
     if name.len() > NAME_LEN_MAX {
-        return Err(PathError::NameTooLong {
-            len: name.len(),
-            start: lossy(name),
-        });
+        return Err(PathError::NameTooLong { len: name.len(), start: lossy(name) });
     }
     match name {
         b"" | b"." | b".." => Err(PathError::BadName(lossy(name))),
@@ -134,19 +131,12 @@ impl NsPath {
 
     /// The names from the root down.
     pub fn names(&self) -> impl DoubleEndedIterator<Item = Name> + '_ {
-        self.0
-            .split(|b| *b == b'/')
-            .filter(|name| !name.is_empty())
-            .map(|name| Name(self.0.slice_ref(name)))
+        self.0.split(|b| *b == b'/').filter(|name| !name.is_empty()).map(|name| Name(self.0.slice_ref(name)))
     }
 
     /// The number of names; 0 for the root.
     pub fn depth(&self) -> usize {
-        if self.is_root() {
-            0
-        } else {
-            self.0.iter().filter(|b| **b == b'/').count()
-        }
+        if self.is_root() { 0 } else { self.0.iter().filter(|b| **b == b'/').count() }
     }
 
     /// The last name; none for the root.
@@ -156,16 +146,8 @@ impl NsPath {
 
     /// The directory that holds this path; none for the root.
     pub fn parent(&self) -> Option<NsPath> {
-        let slash = self
-            .0
-            .iter()
-            .rposition(|b| *b == b'/')
-            .filter(|_| !self.is_root())?;
-        Some(if slash == 0 {
-            NsPath::root()
-        } else {
-            NsPath(self.0.slice(..slash))
-        })
+        let slash = self.0.iter().rposition(|b| *b == b'/').filter(|_| !self.is_root())?;
+        Some(if slash == 0 { NsPath::root() } else { NsPath(self.0.slice(..slash)) })
     }
 
     /// This path and one more name.
@@ -203,9 +185,7 @@ impl NsPath {
 
     /// The path and its ancestors, from the root down to the path itself.
     pub fn ancestors_and_self(&self) -> impl Iterator<Item = NsPath> + '_ {
-        let ends = (1..self.0.len())
-            .filter(|i| self.0[*i] == b'/')
-            .chain((!self.is_root()).then_some(self.0.len()));
+        let ends = (1..self.0.len()).filter(|i| self.0[*i] == b'/').chain((!self.is_root()).then_some(self.0.len()));
         std::iter::once(NsPath::root()).chain(ends.map(|end| NsPath(self.0.slice(..end))))
     }
 }
@@ -240,13 +220,7 @@ mod tests {
 
     #[test]
     fn normalises() {
-        for (text, normal) in [
-            ("/", "/"),
-            ("//", "/"),
-            ("/a/", "/a"),
-            ("//a///b", "/a/b"),
-            ("/a b/ü", "/a b/ü"),
-        ] {
+        for (text, normal) in [("/", "/"), ("//", "/"), ("/a/", "/a"), ("//a///b", "/a/b"), ("/a b/ü", "/a b/ü")] {
             assert_eq!(path(text).to_string(), normal);
         }
     }
@@ -265,9 +239,7 @@ mod tests {
     fn takes_any_bytes_in_names() {
         let odd = NsPath::parse(b"/\xff\xfe/%2F").unwrap();
         assert_eq!(
-            odd.names()
-                .map(|name| name.as_bytes().to_vec())
-                .collect::<Vec<_>>(),
+            odd.names().map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>(),
             [b"\xff\xfe".to_vec(), b"%2F".to_vec()]
         );
     }
@@ -280,13 +252,7 @@ mod tests {
         assert_eq!(path("/a").parent(), Some(NsPath::root()));
         assert_eq!(NsPath::root().parent(), None);
         assert_eq!(NsPath::root().depth(), 0);
-        assert_eq!(
-            deep.parent()
-                .unwrap()
-                .join(&deep.file_name().unwrap())
-                .unwrap(),
-            deep
-        );
+        assert_eq!(deep.parent().unwrap().join(&deep.file_name().unwrap()).unwrap(), deep);
         let all: Vec<_> = deep.ancestors_and_self().map(|p| p.to_string()).collect();
         assert_eq!(all, ["/", "/a", "/a/b", "/a/b/c"]);
         assert_eq!(NsPath::root().ancestors_and_self().count(), 1);

@@ -2,18 +2,7 @@
 
 /// The mark by which a store tells one content of an object from another: an ETag, or for a local
 /// file a text of modification time, length and inode number. Opaque: equal marks mean equal bytes.
-#[derive(
-    Clone,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Default,
-    serde::Serialize,
-    serde::Deserialize,
-)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct VersionTag(pub String);
 

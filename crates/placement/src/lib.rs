@@ -24,11 +24,8 @@ pub struct Candidate {
 /// The first `count` workers for a block: its owner, then the replicas in order. Fewer when there are
 /// fewer candidates with a weight.
 pub fn owners(block: BlockId, candidates: &[Candidate], count: usize) -> Vec<WorkerId> {
-    let mut ranked: Vec<(u128, WorkerId)> = candidates
-        .iter()
-        .filter(|c| c.weight > 0)
-        .map(|c| (score(block, *c), c.worker))
-        .collect();
+    let mut ranked: Vec<(u128, WorkerId)> =
+        candidates.iter().filter(|c| c.weight > 0).map(|c| (score(block, *c), c.worker)).collect();
     // A lower cost wins; equal ones (practically never) go by id, so that all agree.
     ranked.sort_unstable();
     ranked.truncate(count);
@@ -60,24 +57,11 @@ mod tests {
     use std::collections::HashMap;
 
     fn block(n: u64) -> BlockId {
-        BlockId {
-            file: FileId {
-                inode: InodeId(n),
-                version: 1,
-            },
-            index: BlockIndex((n % 7) as u32),
-        }
+        BlockId { file: FileId { inode: InodeId(n), version: 1 }, index: BlockIndex((n % 7) as u32) }
     }
 
     fn workers(weights: &[u64]) -> Vec<Candidate> {
-        weights
-            .iter()
-            .zip(100..)
-            .map(|(w, id)| Candidate {
-                worker: WorkerId(id),
-                weight: *w,
-            })
-            .collect()
+        weights.iter().zip(100..).map(|(w, id)| Candidate { worker: WorkerId(id), weight: *w }).collect()
     }
 
     fn shares(candidates: &[Candidate], blocks: u64) -> HashMap<WorkerId, u64> {
@@ -94,10 +78,7 @@ mod tests {
         let count = shares(&workers(&[100 * gib, 200 * gib, 700 * gib]), 100_000);
         for (id, expected) in [(100, 10_000i64), (101, 20_000), (102, 70_000)] {
             let got = count[&WorkerId(id)] as i64;
-            assert!(
-                (got - expected).abs() < 600,
-                "worker {id}: {got} of {expected}"
-            );
+            assert!((got - expected).abs() < 600, "worker {id}: {got} of {expected}");
         }
     }
 
@@ -106,26 +87,10 @@ mod tests {
         let all = workers(&[5, 5, 5, 5]);
         for n in 0..10_000 {
             let before = owners(block(n), &all, 2);
-            let rest: Vec<_> = all
-                .iter()
-                .copied()
-                .filter(|c| c.worker != before[0])
-                .collect();
-            assert_eq!(
-                owners(block(n), &rest, 1)[0],
-                before[1],
-                "the first replica takes over"
-            );
-            let others: Vec<_> = all
-                .iter()
-                .copied()
-                .filter(|c| c.worker != before[1])
-                .collect();
-            assert_eq!(
-                owners(block(n), &others, 1)[0],
-                before[0],
-                "nothing else moves"
-            );
+            let rest: Vec<_> = all.iter().copied().filter(|c| c.worker != before[0]).collect();
+            assert_eq!(owners(block(n), &rest, 1)[0], before[1], "the first replica takes over");
+            let others: Vec<_> = all.iter().copied().filter(|c| c.worker != before[1]).collect();
+            assert_eq!(owners(block(n), &others, 1)[0], before[0], "nothing else moves");
         }
     }
 
@@ -144,9 +109,7 @@ mod tests {
     /// Clients of different versions and machines must agree: a change of these is a change of the wire.
     #[test]
     fn ranking_is_fixed_for_ever() {
-        let got: Vec<u64> = (0..8)
-            .map(|n| owners(block(n), &workers(&[10, 20, 30, 40]), 1)[0].0)
-            .collect();
+        let got: Vec<u64> = (0..8).map(|n| owners(block(n), &workers(&[10, 20, 30, 40]), 1)[0].0).collect();
         assert_eq!(got, RANKING_OF_THE_FIRST_BLOCKS);
     }
 

@@ -11,11 +11,7 @@ pub(crate) fn neg_log2(h: u64) -> u64 {
     let x = u128::from(h) + 1;
     let whole = 127 - x.leading_zeros();
     // Mantissa in [1, 2) with 63 fraction bits.
-    let mut mantissa = if whole >= 63 {
-        x >> (whole - 63)
-    } else {
-        x << (63 - whole)
-    };
+    let mut mantissa = if whole >= 63 { x >> (whole - 63) } else { x << (63 - whole) };
     let mut fraction = 0u64;
     for bit in 1..=32 {
         mantissa = (mantissa * mantissa) >> 63;
@@ -36,9 +32,7 @@ mod tests {
     fn agrees_with_the_float_logarithm() {
         let mut h = 1u64;
         for _ in 0..1_000 {
-            h = h
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            h = h.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let expected = 64.0 - (h as f64).log2();
             let got = neg_log2(h) as f64 / (1u64 << 56) as f64;
             assert!((got - expected).abs() < 1e-8, "{h}: {got} {expected}");

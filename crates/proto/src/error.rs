@@ -20,11 +20,7 @@ pub struct WireError {
 impl WireError {
     /// An error without a hint.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> WireError {
-        WireError {
-            kind,
-            message: message.into(),
-            hint: String::new(),
-        }
+        WireError { kind, message: message.into(), hint: String::new() }
     }
 
     /// Adds what mends it.
@@ -41,9 +37,7 @@ fn code(kind: ErrorKind) -> Code {
         ErrorKind::AlreadyExists => Code::AlreadyExists,
         ErrorKind::InvalidArgument => Code::InvalidArgument,
         ErrorKind::PermissionDenied => Code::PermissionDenied,
-        ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::NotEmpty => {
-            Code::FailedPrecondition
-        }
+        ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::NotEmpty => Code::FailedPrecondition,
         ErrorKind::Conflict => Code::Aborted,
         ErrorKind::Unavailable => Code::Unavailable,
         ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
@@ -57,10 +51,9 @@ fn kind(code: Code) -> ErrorKind {
     match code {
         Code::NotFound => ErrorKind::NotFound,
         Code::AlreadyExists => ErrorKind::AlreadyExists,
-        Code::InvalidArgument
-        | Code::OutOfRange
-        | Code::Unimplemented
-        | Code::FailedPrecondition => ErrorKind::InvalidArgument,
+        Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented | Code::FailedPrecondition => {
+            ErrorKind::InvalidArgument
+        }
         Code::PermissionDenied | Code::Unauthenticated => ErrorKind::PermissionDenied,
         Code::Aborted => ErrorKind::Conflict,
         Code::Unavailable | Code::ResourceExhausted => ErrorKind::Unavailable,
@@ -72,27 +65,17 @@ fn kind(code: Code) -> ErrorKind {
 
 impl From<WireError> for Status {
     fn from(error: WireError) -> Status {
-        let detail = ErrorDetail {
-            kind: error.kind.code(),
-            message: error.message.clone(),
-            hint: error.hint,
-        };
-        Status::with_details(
-            code(error.kind),
-            error.message,
-            detail.encode_to_vec().into(),
-        )
+        let detail = ErrorDetail { kind: error.kind.code(), message: error.message.clone(), hint: error.hint };
+        Status::with_details(code(error.kind), error.message, detail.encode_to_vec().into())
     }
 }
 
 impl From<&Status> for WireError {
     fn from(status: &Status) -> WireError {
         match ErrorDetail::decode(status.details()) {
-            Ok(detail) if detail.kind != 0 => WireError {
-                kind: ErrorKind::from_code(detail.kind),
-                message: detail.message,
-                hint: detail.hint,
-            },
+            Ok(detail) if detail.kind != 0 => {
+                WireError { kind: ErrorKind::from_code(detail.kind), message: detail.message, hint: detail.hint }
+            }
             _ => WireError::new(kind(status.code()), status.message()),
         }
     }
@@ -113,9 +96,6 @@ mod tests {
     #[test]
     fn foreign_statuses_have_a_kind() {
         let error = WireError::from(&Status::unavailable("connection refused"));
-        assert_eq!(
-            (error.kind, error.message.as_str()),
-            (ErrorKind::Unavailable, "connection refused")
-        );
+        assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Unavailable, "connection refused"));
     }
 }

@@ -59,19 +59,9 @@ pub enum Kind {
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
         use Kind::*;
-        [
-            Read,
-            WritePart,
-            LocalOpen,
-            LocalFill,
-            Data,
-            Done,
-            Error,
-            Written,
-            LocalOpened,
-        ]
-        .into_iter()
-        .find(|kind| *kind as u8 == byte)
+        [Read, WritePart, LocalOpen, LocalFill, Data, Done, Error, Written, LocalOpened]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -155,24 +145,14 @@ impl Header {
         if head_len > HEAD_LEN_MAX || body_len > BODY_LEN_MAX {
             return Err(FrameError::TooLarge { head_len, body_len });
         }
-        Ok(Header {
-            kind,
-            request: u64_at(8),
-            head_len,
-            body_len,
-        })
+        Ok(Header { kind, request: u64_at(8), head_len, body_len })
     }
 }
 
 /// Header and head of a frame, ready to be written before its body of `body_len` bytes.
 pub fn encode_frame(kind: Kind, request: u64, head: &impl Message, body_len: u64) -> Vec<u8> {
     let head_len = head.encoded_len();
-    let header = Header {
-        kind,
-        request,
-        head_len: head_len as u32,
-        body_len,
-    };
+    let header = Header { kind, request, head_len: head_len as u32, body_len };
     let mut out = Vec::with_capacity(HEADER_LEN + head_len);
     out.extend_from_slice(&header.encode());
     head.encode(&mut out).expect("a Vec grows as needed");
@@ -347,12 +327,7 @@ mod tests {
 
     #[test]
     fn header_returns_and_damage_is_seen() {
-        let header = Header {
-            kind: Kind::Data,
-            request: 7,
-            head_len: 9,
-            body_len: 1 << 20,
-        };
+        let header = Header { kind: Kind::Data, request: 7, head_len: 9, body_len: 1 << 20 };
         let bytes = header.encode();
         assert_eq!(Header::decode(&bytes), Ok(header));
         for bit in 0..HEADER_LEN * 8 {
@@ -369,19 +344,12 @@ mod tests {
     /// The worked example of docs/formats/data-plane.md.
     #[test]
     fn worked_example() {
-        let head = ReadHead {
-            ticket: bytes::Bytes::from_static(b"T"),
-            offset: 4096,
-            length: 100,
-            ..ReadHead::default()
-        };
+        let head =
+            ReadHead { ticket: bytes::Bytes::from_static(b"T"), offset: 4096, length: 100, ..ReadHead::default() };
         let frame = encode_frame(Kind::Read, 5, &head, 0);
         let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(&hex[..8], "46620101");
-        assert_eq!(
-            &hex[16..64],
-            "050000000000000000000000000000000800000000000000"
-        );
+        assert_eq!(&hex[16..64], "050000000000000000000000000000000800000000000000");
         assert_eq!(&hex[64..], "0a01541080201864");
     }
 
@@ -392,9 +360,6 @@ mod tests {
         assert_eq!(cut(0, 16384), [16384]);
         assert_eq!(cut(16380, 8), [4, 4]);
         assert_eq!(cut(100, 40000), [16284, 16384, 7332]);
-        assert_eq!(
-            checksum_pieces(16380, &[1; 8]),
-            [forebay_base::checksum::crc32c(&[1; 4]); 2]
-        );
+        assert_eq!(checksum_pieces(16380, &[1; 8]), [forebay_base::checksum::crc32c(&[1; 4]); 2]);
     }
 }

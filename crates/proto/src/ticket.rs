@@ -82,10 +82,7 @@ pub enum TicketError {
 impl Ticket {
     /// The file version that the ticket is for.
     pub fn file(&self) -> FileId {
-        FileId {
-            inode: InodeId(self.inode),
-            version: self.version,
-        }
+        FileId { inode: InodeId(self.inode), version: self.version }
     }
 
     /// The store that has the bytes.
@@ -108,15 +105,9 @@ impl Ticket {
 
     /// Checks the signature against each key and reads the ticket; says nothing of its end.
     pub fn verify(bytes: &[u8], keys: &[impl AsRef<[u8]>]) -> Result<Ticket, TicketError> {
-        let at = bytes
-            .len()
-            .checked_sub(MAC_LEN)
-            .ok_or(TicketError::BadSignature)?;
+        let at = bytes.len().checked_sub(MAC_LEN).ok_or(TicketError::BadSignature)?;
         let (body, signature) = bytes.split_at(at);
-        if !keys
-            .iter()
-            .any(|key| mac(key.as_ref(), body).verify_slice(signature).is_ok())
-        {
+        if !keys.iter().any(|key| mac(key.as_ref(), body).verify_slice(signature).is_ok()) {
             return Err(TicketError::BadSignature);
         }
         Ticket::decode(body).map_err(|error| TicketError::Unreadable(error.to_string()))
@@ -124,28 +115,21 @@ impl Ticket {
 
     /// Reads a ticket without checking its signature: for the client, which only wants to know what it holds.
     pub fn peek(bytes: &[u8]) -> Result<Ticket, TicketError> {
-        let at = bytes
-            .len()
-            .checked_sub(MAC_LEN)
-            .ok_or(TicketError::BadSignature)?;
+        let at = bytes.len().checked_sub(MAC_LEN).ok_or(TicketError::BadSignature)?;
         Ticket::decode(&bytes[..at]).map_err(|error| TicketError::Unreadable(error.to_string()))
     }
 
     /// Refuses a ticket that has ended.
     pub fn check_time(&self, now: TimestampMs) -> Result<(), TicketError> {
         if now.0 > self.expires_ms {
-            return Err(TicketError::Expired {
-                expired_ms: self.expires_ms,
-                now_ms: now.0,
-            });
+            return Err(TicketError::Expired { expired_ms: self.expires_ms, now_ms: now.0 });
         }
         Ok(())
     }
 }
 
 fn mac(key: &[u8], body: &[u8]) -> Hmac<sha2::Sha256> {
-    let mut mac = <Hmac<sha2::Sha256> as KeyInit>::new_from_slice(key)
-        .expect("HMAC takes keys of any length");
+    let mut mac = <Hmac<sha2::Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(body);
     mac
 }
@@ -155,24 +139,14 @@ mod tests {
     use super::*;
 
     fn ticket() -> Ticket {
-        Ticket {
-            inode: 5,
-            version: 2,
-            length: 10,
-            read: true,
-            expires_ms: 1000,
-            ..Ticket::default()
-        }
+        Ticket { inode: 5, version: 2, length: 10, read: true, expires_ms: 1000, ..Ticket::default() }
     }
 
     #[test]
     fn signed_with_any_known_key() {
         let bytes = ticket().sign(b"old");
         assert_eq!(Ticket::verify(&bytes, &[&b"new"[..], b"old"]), Ok(ticket()));
-        assert_eq!(
-            Ticket::verify(&bytes, &[b"new"]),
-            Err(TicketError::BadSignature)
-        );
+        assert_eq!(Ticket::verify(&bytes, &[b"new"]), Err(TicketError::BadSignature));
         assert_eq!(Ticket::peek(&bytes), Ok(ticket()));
     }
 
@@ -182,14 +156,8 @@ mod tests {
         for at in 0..bytes.len() {
             let mut changed = bytes.to_vec();
             changed[at] ^= 1;
-            assert_eq!(
-                Ticket::verify(&changed, &[b"key"]),
-                Err(TicketError::BadSignature)
-            );
-            assert_eq!(
-                Ticket::verify(&bytes[..at], &[b"key"]),
-                Err(TicketError::BadSignature)
-            );
+            assert_eq!(Ticket::verify(&changed, &[b"key"]), Err(TicketError::BadSignature));
+            assert_eq!(Ticket::verify(&bytes[..at], &[b"key"]), Err(TicketError::BadSignature));
         }
     }
 

@@ -1,0 +1,18 @@
+//! Configuration: one TOML file, overridden by `FOREBAY_*` variables, overridden by flags.
+//!
+//! [`Settings`] is the single list of what can be set: its doc comments and defaults make the schema ([`keys`]) from which
+//! unknown keys are found, environment variables are named and `docs/configuration.md` is written ([`document`]).
+
+mod document;
+mod keys;
+mod layers;
+mod settings;
+
+pub(crate) use document::document;
+pub(crate) use layers::{Config, ConfigError, Flags, load};
+pub(crate) use settings::{LogFormat, LogSettings, Role, Settings};
+
+/// The dotted name of every setting, in the order of the documentation.
+pub(crate) fn key_names() -> Vec<String> {
+    keys::all().into_iter().map(|key| key.name).collect()
+}

@@ -1,0 +1,231 @@
+//! Every setting, its meaning, unit and default. The doc comments are the user's documentation.
+
+use forebay_base::{ByteSize, HumanDuration};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What one process of Forebay is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Settings {
+    /// What this process does: `master`, `worker` or both.
+    pub(crate) roles: Vec<Role>,
+    /// Directory of everything that this process keeps: the masters' log and metadata, the workers' cached pages.
+    /// Default: `forebay` in the user's data directory (`$XDG_DATA_HOME`, else `~/.local/share`).
+    pub(crate) data_dir: PathBuf,
+    /// Addresses (`host:port`) of the masters, for workers, clients and commands.
+    pub(crate) masters: Vec<String>,
+    /// What is written to standard error.
+    pub(crate) log: LogSettings,
+    /// The web port: metrics and health.
+    pub(crate) web: WebSettings,
+    /// The master role.
+    pub(crate) master: MasterSettings,
+    /// The worker role.
+    pub(crate) worker: WorkerSettings,
+    /// Commands and programs that read and write.
+    pub(crate) client: ClientSettings,
+}
+
+/// A part that a process can play.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// Holds the namespace.
+    Master,
+    /// Holds cached pages and moves bytes.
+    Worker,
+}
+
+/// The log's settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct LogSettings {
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,forebay_worker=debug`.
+    pub(crate) level: String,
+    /// How a line looks: `text` for people, `json` for machines.
+    pub(crate) format: LogFormat,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The web port's settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct WebSettings {
+    /// Address (`host:port`) of `/metrics`, `/healthz` and `/readyz`; port 0 takes a free one, `off` opens none.
+    pub(crate) listen: String,
+}
+
+/// The master role's settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct MasterSettings {
+    /// Address (`host:port`) on which clients and workers are served; port 0 takes a free one.
+    pub(crate) listen: String,
+    /// Memory for metadata blocks that are read often.
+    #[schemars(with = "String")]
+    pub(crate) block_cache: ByteSize,
+    /// How long a worker may be silent before reads go to others.
+    #[schemars(with = "String")]
+    pub(crate) worker_timeout: HumanDuration,
+    /// How long a writer may be silent before its unfinished file is removed.
+    #[schemars(with = "String")]
+    pub(crate) write_lease: HumanDuration,
+}
+
+/// The worker role's settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct WorkerSettings {
+    /// Address (`host:port`) of the data plane; port 0 takes a free one.
+    pub(crate) listen: String,
+    /// Address (`host:port`) of the control port (gRPC); port 0 takes a free one.
+    pub(crate) control_listen: String,
+    /// Host name or address under which others reach this worker; empty: the one it listens on, or the host's name when it listens on all.
+    pub(crate) advertise_host: String,
+    /// The tiers of the cache, the fastest first. Default: 1GiB on `/dev/shm` (a quarter of memory when that is less) and 10GiB below `data_dir`.
+    pub(crate) tiers: Vec<TierSettings>,
+    /// Bytes of file data in flight between stores, cache and clients at most; readers wait at the bound.
+    #[schemars(with = "String")]
+    pub(crate) memory_limit: ByteSize,
+    /// Largest range asked of a store in one request.
+    #[schemars(with = "String")]
+    pub(crate) fetch_size: ByteSize,
+    /// Requests to stores at the same time; further ones wait.
+    pub(crate) fetch_concurrency: u32,
+    /// Connections from clients at the same time; further ones are refused with `unavailable`.
+    pub(crate) connections_max: u32,
+}
+
+/// One tier of the cache.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TierSettings {
+    /// `mem`, `ssd` or `hdd`: how the tier is named in reports.
+    pub(crate) kind: TierKind,
+    /// Its directories.
+    pub(crate) directories: Vec<DirectorySettings>,
+}
+
+/// The kind of a tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum TierKind {
+    /// Memory (a directory on tmpfs).
+    Mem,
+    /// Solid-state disk.
+    Ssd,
+    /// Rotating disk.
+    Hdd,
+}
+
+/// One directory of a tier.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DirectorySettings {
+    /// Where.
+    pub(crate) path: PathBuf,
+    /// Bytes that the cache may use there.
+    #[schemars(with = "String")]
+    pub(crate) quota: ByteSize,
+}
+
+/// Settings of commands and programs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct ClientSettings {
+    /// How long one call may take, retries and a master's restart included.
+    #[schemars(with = "String")]
+    pub(crate) deadline: HumanDuration,
+    /// How long a worker may be silent in the middle of a read before the next one is asked.
+    #[schemars(with = "String")]
+    pub(crate) read_timeout: HumanDuration,
+    /// Bytes that one program's readers and writers may hold at most; further reads and writes wait.
+    #[schemars(with = "String")]
+    pub(crate) memory_limit: ByteSize,
+    /// Whether a worker on the same host is read through descriptors instead of TCP.
+    pub(crate) same_host: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            roles: vec![Role::Master, Role::Worker],
+            data_dir: default_data_dir(),
+            masters: vec!["127.0.0.1:7400".into()],
+            log: LogSettings::default(),
+            web: WebSettings::default(),
+            master: MasterSettings::default(),
+            worker: WorkerSettings::default(),
+            client: ClientSettings::default(),
+        }
+    }
+}
+
+/// `forebay` in the user's data directory (XDG Base Directory Specification), else below the working directory.
+fn default_data_dir() -> PathBuf {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_DATA_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .unwrap_or_else(|| PathBuf::from("."))
+        .join("forebay")
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        LogSettings { level: "info".into(), format: LogFormat::Text }
+    }
+}
+
+impl Default for WebSettings {
+    fn default() -> Self {
+        WebSettings { listen: "127.0.0.1:7480".into() }
+    }
+}
+
+impl Default for MasterSettings {
+    fn default() -> Self {
+        MasterSettings {
+            listen: "127.0.0.1:7400".into(),
+            block_cache: ByteSize::mib(256),
+            worker_timeout: HumanDuration::secs(10),
+            write_lease: HumanDuration::secs(60),
+        }
+    }
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        WorkerSettings {
+            listen: "127.0.0.1:7410".into(),
+            control_listen: "127.0.0.1:7411".into(),
+            advertise_host: String::new(),
+            tiers: Vec::new(),
+            memory_limit: ByteSize::mib(512),
+            fetch_size: ByteSize::mib(8),
+            fetch_concurrency: 32,
+            connections_max: 4096,
+        }
+    }
+}
+
+impl Default for ClientSettings {
+    fn default() -> Self {
+        ClientSettings {
+            deadline: HumanDuration::secs(60),
+            read_timeout: HumanDuration::secs(10),
+            memory_limit: ByteSize::mib(256),
+            same_host: true,
+        }
+    }
+}
