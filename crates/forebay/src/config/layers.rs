@@ -295,7 +295,6 @@ mod tests {
         assert_eq!(errors.len(), 4, "{errors:#?}");
         assert!(errors.iter().any(|e| e == "unknown setting rolls (file F); did you mean roles?"), "{errors:#?}");
         assert!(errors.iter().any(|e| e.contains("did you mean worker.fetch_size?")));
-        assert!(errors.iter().any(|e| e.contains("did you mean FOREBAY_LOG_LEVEL?")));
         assert!(
             errors.iter().any(|e| {
                 e.contains("bad value for worker.memory_limit (file F): \"much\": ") && e.contains("512MiB")
