@@ -1,0 +1,1 @@
+//! What every [`Store`](crate::Store) must do, as one suite.

@@ -1,0 +1,237 @@
+//! The store on RocksDB.
+//!
+//! One column family, so that memtables reach the disk in the order of writing without more ado. RocksDB's own log is off:
+//! the log above is the only one. What a crash leaves is what the manifest names, which is a prefix of the batches.
+
+mod format;
+mod options;
+
+pub use options::RocksSettings;
+
+use crate::{Batch, Direction, KeyRange, Op, Read, Result, Row, Rows, Snapshot, Store, StoreError};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rocksdb::{
+    DB, DBRawIterator, FlushOptions, ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
+    checkpoint::Checkpoint,
+};
+use std::{path::Path, path::PathBuf, sync::Arc};
+
+/// A store on RocksDB in one directory, which one process at a time may have open.
+pub struct RocksStore {
+    inner: Arc<Inner>,
+    /// The first failed write or flush: the store is not written to after it.
+    failed: Mutex<Option<StoreError>>,
+}
+
+struct Inner {
+    db: DB,
+    directory: PathBuf,
+}
+
+impl RocksStore {
+    /// Opens the store in `directory`, making it when it is not there.
+    pub fn open(directory: &Path, settings: &RocksSettings) -> Result<RocksStore> {
+        format::check(directory)?;
+        let db = DB::open(&settings.options(), directory)
+            .map_err(|error| convert_open(directory, error))?;
+        format::write(directory)?;
+        Ok(RocksStore {
+            inner: Arc::new(Inner {
+                db,
+                directory: directory.to_owned(),
+            }),
+            failed: Mutex::new(None),
+        })
+    }
+
+    /// Compacts everything: for tools and for measuring, since it rewrites the whole store.
+    pub fn compact(&self) {
+        self.inner.db.compact_range::<&[u8], &[u8]>(None, None);
+    }
+
+    /// Runs a write unless one has failed before.
+    fn guarded(
+        &self,
+        write: impl FnOnce(&DB) -> std::result::Result<(), rocksdb::Error>,
+    ) -> Result<()> {
+        let mut failed = self.failed.lock();
+        if let Some(error) = &*failed {
+            return Err(error.clone());
+        }
+        write(&self.inner.db).map_err(|error| {
+            let error = self.inner.convert(error);
+            failed.insert(error).clone()
+        })
+    }
+}
+
+impl Inner {
+    fn convert(&self, error: rocksdb::Error) -> StoreError {
+        convert(&self.directory, error)
+    }
+
+    fn get(&self, key: &[u8], options: &ReadOptions) -> Result<Option<Bytes>> {
+        let value = self
+            .db
+            .get_pinned_opt(key, options)
+            .map_err(|error| self.convert(error))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn scan(&self, range: KeyRange, direction: Direction, mut options: ReadOptions) -> Rows<'_> {
+        if range.is_empty() {
+            return Box::new(std::iter::empty());
+        }
+        options.set_iterate_lower_bound(range.start());
+        if let Some(end) = range.end() {
+            options.set_iterate_upper_bound(end);
+        }
+        let mut rows = self.db.raw_iterator_opt(options);
+        match direction {
+            Direction::Forward => rows.seek_to_first(),
+            Direction::Backward => rows.seek_to_last(),
+        }
+        Box::new(Scan {
+            rows: Some(rows),
+            directory: &self.directory,
+            direction,
+        })
+    }
+}
+
+impl Read for RocksStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.inner.get(key, &ReadOptions::default())
+    }
+
+    fn scan(&self, range: KeyRange, direction: Direction) -> Rows<'_> {
+        self.inner.scan(range, direction, ReadOptions::default())
+    }
+}
+
+impl Store for RocksStore {
+    fn write(&self, batch: Batch) -> Result<()> {
+        let mut changes = WriteBatch::default();
+        for op in batch.ops() {
+            match op {
+                Op::Put(key, value) => changes.put(key, value),
+                Op::Delete(key) => changes.delete(key),
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.guarded(|db| db.write_opt(changes, &options))
+    }
+
+    fn flush(&self) -> Result<()> {
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.guarded(|db| db.flush_opt(&options))
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Arc::new(OwnedSnapshot::new(self.inner.clone()))
+    }
+
+    fn checkpoint(&self, directory: &Path) -> Result<()> {
+        let failed = |error| convert(directory, error);
+        self.flush()?;
+        Checkpoint::new(&self.inner.db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint(directory))
+            .map_err(failed)?;
+        format::write(directory)
+    }
+
+    fn approximate_size(&self) -> Result<u64> {
+        let property = |name: &str| {
+            self.inner
+                .db
+                .property_int_value(name)
+                .map(Option::unwrap_or_default)
+                .map_err(|error| self.inner.convert(error))
+        };
+        Ok(
+            property("rocksdb.total-sst-files-size")?
+                + property("rocksdb.cur-size-all-mem-tables")?,
+        )
+    }
+}
+
+/// A RocksDB snapshot together with the database that it is of.
+struct OwnedSnapshot {
+    /// Borrows from `inner`. Fields are dropped in this order, so the snapshot is released before the database may close.
+    snapshot: SnapshotWithThreadMode<'static, DB>,
+    inner: Arc<Inner>,
+}
+
+impl OwnedSnapshot {
+    fn new(inner: Arc<Inner>) -> OwnedSnapshot {
+        let db: *const DB = &inner.db;
+        // SAFETY: `db` lies in the heap allocation of `inner`, which does not move and is never mutably borrowed, and which this
+        // struct keeps alive until after `snapshot` is dropped (field order). The 'static reference is not handed out.
+        let snapshot = unsafe { &*db }.snapshot();
+        OwnedSnapshot { snapshot, inner }
+    }
+
+    fn options(&self) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        options.set_snapshot(&self.snapshot);
+        options
+    }
+}
+
+impl Read for OwnedSnapshot {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.inner.get(key, &self.options())
+    }
+
+    fn scan(&self, range: KeyRange, direction: Direction) -> Rows<'_> {
+        self.inner.scan(range, direction, self.options())
+    }
+}
+
+/// A scan in progress; `rows` is gone once it has ended.
+struct Scan<'a> {
+    rows: Option<DBRawIterator<'a>>,
+    directory: &'a Path,
+    direction: Direction,
+}
+
+impl Iterator for Scan<'_> {
+    type Item = Result<Row>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rows = self.rows.as_mut()?;
+        if let Some((key, value)) = rows.item() {
+            let row = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+            match self.direction {
+                Direction::Forward => rows.next(),
+                Direction::Backward => rows.prev(),
+            }
+            return Some(Ok(row));
+        }
+        let end = rows.status();
+        self.rows = None;
+        end.err().map(|error| Err(convert(self.directory, error)))
+    }
+}
+
+fn convert(directory: &Path, error: rocksdb::Error) -> StoreError {
+    let directory = directory.to_owned();
+    let what = error.to_string();
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => StoreError::Corrupt { directory, what },
+        _ => StoreError::Io { directory, what },
+    }
+}
+
+/// As `convert`, and tells a lock that another process holds.
+fn convert_open(directory: &Path, error: rocksdb::Error) -> StoreError {
+    match error.kind() {
+        rocksdb::ErrorKind::IOError if error.to_string().contains("LOCK") => {
+            StoreError::InUse(directory.to_owned())
+        }
+        _ => convert(directory, error),
+    }
+}

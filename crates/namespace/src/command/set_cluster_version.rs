@@ -1,0 +1,10 @@
+//! Raises the version of behaviour that the whole cluster has.
+
+/// Raises the version that gates new behaviour of commands. Proposed when every member can do it; never goes down.
+/// Reply: [`crate::reply::Payload::Done`].
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct SetClusterVersion {
+    /// The new version.
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+}

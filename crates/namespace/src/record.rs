@@ -1,0 +1,15 @@
+//! What the store holds under the keys of [`crate::keys`]: protobuf messages, described in docs/formats/namespace.md.
+
+mod inode;
+mod intent;
+mod mount;
+mod session;
+mod trash;
+mod write;
+
+pub use inode::{BLOCK_SIZE_DEFAULT, Inode, Kind, PAGE_SIZE_DEFAULT, Xattr};
+pub use intent::{IntentPhase, RenameIntent};
+pub use mount::{Mount, MountSpec, SYNC_NEVER};
+pub use session::Session;
+pub use trash::{Blocker, Blockers, TrashEntry};
+pub use write::{Write, WriteType};
