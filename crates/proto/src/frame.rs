@@ -188,6 +188,9 @@ pub struct ReadHead {
     /// Serve without keeping the pages (read type `NO_CACHE`).
     #[prost(bool, tag = "7")]
     pub no_cache: bool,
+    /// Serve only what is cached: the answer ends with `Done` at the first byte that is not. Workers ask the previous owner of a block so.
+    #[prost(bool, tag = "8")]
+    pub cached_only: bool,
 }
 
 /// File bytes; the body starts at `offset`.

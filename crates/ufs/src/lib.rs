@@ -9,6 +9,7 @@ mod error;
 mod failure;
 mod key;
 pub mod memory;
+mod mount_options;
 mod object_tree;
 mod open;
 mod store;

@@ -1,0 +1,101 @@
+//! Who this worker is: an id kept in its directory, and the host it runs on.
+
+use crate::error::StartError;
+use forebay_base::WorkerId;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+const ID_FILE: &str = "worker-id";
+
+/// The worker's id: read from its directory, or drawn and kept there.
+pub(crate) fn worker_id(data_dir: &Path) -> Result<WorkerId, StartError> {
+    let path = data_dir.join(ID_FILE);
+    let at = |source| StartError::DataDir {
+        path: path.clone(),
+        source,
+    };
+    fs::create_dir_all(data_dir).map_err(at)?;
+    match fs::read_to_string(&path) {
+        Ok(text) => parse(&text).ok_or_else(|| {
+            at(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it does not hold a worker id of 16 hexadecimal digits: delete it to get a new one",
+            ))
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let id = draw().map_err(at)?;
+            keep(data_dir, id).map_err(at)?;
+            Ok(id)
+        }
+        Err(error) => Err(at(error)),
+    }
+}
+
+fn parse(text: &str) -> Option<WorkerId> {
+    let digits = text.trim_end();
+    let id = u64::from_str_radix(digits, 16).ok()?;
+    (digits.len() == 16 && id != 0).then_some(WorkerId(id))
+}
+
+/// Written aside, synced and renamed, so that a crash leaves the whole id or none.
+fn keep(data_dir: &Path, id: WorkerId) -> io::Result<()> {
+    let aside = data_dir.join(format!("{ID_FILE}.new"));
+    let mut file = File::create(&aside)?;
+    writeln!(file, "{:016x}", id.0)?;
+    file.sync_all()?;
+    fs::rename(&aside, data_dir.join(ID_FILE))?;
+    File::open(data_dir)?.sync_all()
+}
+
+fn draw() -> io::Result<WorkerId> {
+    let mut bytes = [0u8; 8];
+    loop {
+        let got = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
+        let id = u64::from_le_bytes(bytes);
+        if got == bytes.len() && id != 0 {
+            return Ok(WorkerId(id));
+        }
+    }
+}
+
+/// Equal for all processes of one running kernel, and for no others.
+pub(crate) fn host_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// The host's name, for addresses that others shall use.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("new");
+        let id = worker_id(&data_dir).unwrap();
+        assert_ne!(id.0, 0);
+        assert_eq!(worker_id(&data_dir).unwrap(), id);
+        assert_ne!(worker_id(&dir.path().join("other")).unwrap(), id);
+    }
+
+    #[test]
+    fn a_damaged_id_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        for text in ["", "12", "zz", "0000000000000000"] {
+            fs::write(dir.path().join(ID_FILE), text).unwrap();
+            let error = worker_id(dir.path()).unwrap_err();
+            assert_eq!(error.kind(), forebay_base::ErrorKind::Corrupt, "{text:?}");
+            assert_eq!(fs::read_to_string(dir.path().join(ID_FILE)).unwrap(), text);
+        }
+    }
+}

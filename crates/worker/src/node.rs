@@ -1,0 +1,161 @@
+//! What all parts of one worker share.
+
+use crate::error::RequestError;
+use crate::file::TicketFile;
+use crate::settings::{Limits, Settings};
+use crate::status::Counters;
+use crate::stores::Stores;
+use crate::tickets::Tickets;
+use crate::view::View;
+use bytes::Bytes;
+use forebay_base::WorkerId;
+use forebay_cache::PageStore;
+use forebay_proto::ticket::TicketError;
+use forebay_proto::v1::ClusterView;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a request whose ticket or mount is not known waits for news from the masters.
+const NEWS_WAIT: Duration = Duration::from_secs(2);
+/// Requests do not wait for news more often than this: who sends bad tickets shall not make us call the masters all the time.
+const NEWS_PAUSE: Duration = Duration::from_secs(1);
+
+/// The worker, as its parts see it.
+pub(crate) struct Node {
+    pub(crate) id: WorkerId,
+    pub(crate) limits: Limits,
+    pub(crate) pages: PageStore,
+    pub(crate) view: View,
+    pub(crate) stores: Stores,
+    pub(crate) counters: Counters,
+    /// Bytes of file data that requests may hold in memory.
+    pub(crate) memory: Arc<Semaphore>,
+    /// Cancelled when the worker is to stop: no new requests.
+    pub(crate) stop: CancellationToken,
+    /// Cancelled when the time to drain is over: requests under way end.
+    pub(crate) abort: CancellationToken,
+    /// All that runs for this worker.
+    pub(crate) tasks: TaskTracker,
+    /// Somebody wants to know the latest from the masters.
+    pub(crate) news_wanted: Notify,
+    tickets: Tickets,
+    heartbeat_ms: AtomicU64,
+    /// Counts the views taken.
+    news: watch::Sender<u64>,
+    news_asked: Mutex<Option<Instant>>,
+}
+
+impl Node {
+    pub(crate) fn new(id: WorkerId, settings: &Settings, pages: PageStore) -> Node {
+        let limits = settings.limits.clone();
+        Node {
+            id,
+            pages,
+            view: View::new(id, limits.previous_owner_period),
+            stores: Stores::new(settings.stores.clone()),
+            counters: Counters::default(),
+            memory: Arc::new(Semaphore::new(memory_permits(&limits))),
+            stop: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            news_wanted: Notify::new(),
+            tickets: Tickets::new(limits.tickets_max, settings.clock.clone()),
+            heartbeat_ms: AtomicU64::new(0),
+            news: watch::Sender::new(0),
+            news_asked: Mutex::new(None),
+            limits,
+        }
+    }
+
+    /// Takes what the masters say of the cluster.
+    pub(crate) fn set_view(&self, view: &ClusterView) {
+        self.view.set(view, Instant::now());
+        self.tickets.set_keys(&self.view.now().ticket_keys);
+        self.stores.set_mounts(&view.mounts);
+        self.heartbeat_ms.store(view.heartbeat_ms, Relaxed);
+        self.news.send_modify(|count| *count += 1);
+        tracing::debug!(
+            epoch = view.epoch,
+            workers = view.workers.len(),
+            mounts = view.mounts.len(),
+            "cluster view"
+        );
+    }
+
+    pub(crate) fn heartbeat_interval(&self) -> Duration {
+        match self.heartbeat_ms.load(Relaxed) {
+            0 => self.limits.heartbeat_interval,
+            ms => Duration::from_millis(ms),
+        }
+    }
+
+    /// What a ticket is for, if it is good. One that is not signed with a known key may be newer than what we know.
+    pub(crate) async fn check_ticket(
+        &self,
+        bytes: &Bytes,
+    ) -> Result<Arc<TicketFile>, RequestError> {
+        match self.tickets.check(bytes) {
+            Err(RequestError::Ticket(TicketError::BadSignature)) if self.wait_for_news().await => {
+                self.tickets.check(bytes)
+            }
+            checked => checked,
+        }
+    }
+
+    /// The store of a file. A mount that is not known may be newer than what we know.
+    pub(crate) async fn store_of(
+        &self,
+        file: &TicketFile,
+    ) -> Result<Arc<dyn forebay_ufs::Ufs>, RequestError> {
+        match self.stores.get(file.mount()) {
+            Err(RequestError::UnknownMount(_)) if self.wait_for_news().await => {
+                self.stores.get(file.mount())
+            }
+            got => got,
+        }
+    }
+
+    /// Asks the masters for the latest and waits for it a little; whether something came.
+    async fn wait_for_news(&self) -> bool {
+        let mut news = self.news.subscribe();
+        {
+            let (mut asked, now) = (self.news_asked.lock(), Instant::now());
+            match *asked {
+                // Asked a moment ago: whoever asked first is waiting, or has been disappointed.
+                Some(at) if now.duration_since(at) < NEWS_PAUSE => {}
+                _ => {
+                    *asked = Some(now);
+                    self.news_wanted.notify_one();
+                }
+            }
+        }
+        matches!(
+            tokio::time::timeout(NEWS_WAIT, news.changed()).await,
+            Ok(Ok(()))
+        )
+    }
+}
+
+/// Permits count KiB, since a semaphore's permits are u32 where they are taken together.
+const MEMORY_PERMIT: u64 = 1 << 10;
+
+fn memory_permits(limits: &Limits) -> usize {
+    // Bounded below so that the largest single request fits.
+    let kib = (limits.memory_max.bytes() / MEMORY_PERMIT).max(REQUEST_MEMORY_MAX / MEMORY_PERMIT);
+    usize::try_from(kib)
+        .unwrap_or(usize::MAX)
+        .min(Semaphore::MAX_PERMITS)
+}
+
+/// The most that one request holds: the largest body of a frame.
+const REQUEST_MEMORY_MAX: u64 = forebay_proto::frame::BODY_LEN_MAX;
+
+/// The permits for `bytes`.
+pub(crate) fn permits_for(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(MEMORY_PERMIT)).unwrap_or(u32::MAX)
+}

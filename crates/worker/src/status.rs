@@ -1,0 +1,66 @@
+//! What a worker has done since it started.
+
+use crate::metrics as names;
+use forebay_cache::{Health, PageStore};
+use forebay_proto::v1::TierStatus;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Counters for the masters' status; the same go to the metrics.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    hit_bytes: AtomicU64,
+    miss_bytes: AtomicU64,
+    fetched_bytes: AtomicU64,
+}
+
+/// The counters at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Bytes served that were cached when they were asked for.
+    pub hit_bytes: u64,
+    /// Bytes that readers had to wait for.
+    pub miss_bytes: u64,
+    /// Bytes received from under stores.
+    pub fetched_bytes: u64,
+}
+
+impl Counters {
+    pub(crate) fn served(&self, hit: u64, missed: u64) {
+        self.hit_bytes.fetch_add(hit, Relaxed);
+        self.miss_bytes.fetch_add(missed, Relaxed);
+        metrics::counter!(names::READ_HIT_BYTES).increment(hit);
+        metrics::counter!(names::READ_MISS_BYTES).increment(missed);
+    }
+
+    pub(crate) fn fetched(&self, bytes: u64) {
+        self.fetched_bytes.fetch_add(bytes, Relaxed);
+        metrics::counter!(names::STORE_READ_BYTES).increment(bytes);
+    }
+
+    pub(crate) fn now(&self) -> Counted {
+        Counted {
+            hit_bytes: self.hit_bytes.load(Relaxed),
+            miss_bytes: self.miss_bytes.load(Relaxed),
+            fetched_bytes: self.fetched_bytes.load(Relaxed),
+        }
+    }
+}
+
+/// How full the tiers are, as the masters are told.
+pub(crate) fn tiers(pages: &PageStore) -> Vec<TierStatus> {
+    let directories = pages.status();
+    let of = |kind| directories.iter().filter(move |dir| dir.tier == kind);
+    let broken = |kind| of(kind).filter(|dir| dir.health != Health::Healthy).count();
+    pages
+        .usage()
+        .into_iter()
+        .map(|tier| TierStatus {
+            name: tier.kind.as_str().to_owned(),
+            capacity: tier.capacity,
+            used: tier.used,
+            // At most DIRS_MAX each.
+            directories: of(tier.kind).count() as u32,
+            broken_directories: broken(tier.kind) as u32,
+        })
+        .collect()
+}
