@@ -1,0 +1,82 @@
+//! Settings of a master, with the reason for each default.
+
+use crate::admission::Limits;
+use forebay_base::{ByteSize, Clock, SystemClock};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a master runs.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where state, log and keys lie.
+    pub data_dir: PathBuf,
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// What others are told to reach it by; empty: the address it listens on.
+    pub advertise: String,
+    /// Places of each class of request.
+    pub limits: Limits,
+    /// A write that is not renewed for this long is abandoned. 60 s: a client renews every 20 s, so two lost calls cost nothing.
+    pub write_lease: Duration,
+    /// How long a ticket is good. One hour: a reader opens again without noticing, and a key that leaked is soon worth nothing.
+    pub ticket_lifetime: Duration,
+    /// How often workers call.
+    pub heartbeat: Duration,
+    /// A worker silent for this long gets no more work. 10 s: three lost heartbeats are no reason yet.
+    pub worker_timeout: Duration,
+    /// How often the background looks for ended leases and silent workers.
+    pub tick: Duration,
+    /// Paths whose last comparison with the store is remembered: about 200 bytes each.
+    pub freshness_entries: usize,
+    /// Block size of files where the mount says none.
+    pub block_size: ByteSize,
+    /// Page size of files where the mount says none.
+    pub page_size: ByteSize,
+    /// Part size of uploads: the memory of a writer is parts in flight times this. Cut to a divisor of the block size.
+    pub part_size: ByteSize,
+    /// Objects deleted per second in the background, so that a large delete leaves the store to others.
+    pub purge_objects_per_second: u32,
+    /// Objects copied at a time by one rename in an object store.
+    pub rename_copies: usize,
+    /// Memory of the state store's block cache.
+    pub store_cache: ByteSize,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Settings {
+    /// The defaults, on `data_dir`, listening on a free port of the loopback.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Settings {
+        Settings {
+            data_dir: data_dir.into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            advertise: String::new(),
+            limits: Limits::default(),
+            write_lease: Duration::from_secs(60),
+            ticket_lifetime: Duration::from_secs(3600),
+            heartbeat: Duration::from_secs(2),
+            worker_timeout: Duration::from_secs(10),
+            tick: Duration::from_secs(1),
+            freshness_entries: 200_000,
+            block_size: ByteSize::mib(64),
+            page_size: ByteSize::mib(1),
+            part_size: ByteSize::mib(8),
+            purge_objects_per_second: 2000,
+            rename_copies: 16,
+            store_cache: ByteSize::mib(256),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("data_dir", &self.data_dir)
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
+    }
+}
