@@ -9,3 +9,4 @@ pub mod path_locks;
 pub mod registry;
 pub mod secrets;
 pub mod settings;
+mod sync;

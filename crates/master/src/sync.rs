@@ -1,0 +1,3 @@
+//! The comparison of the namespace with its stores.
+
+mod merge;
