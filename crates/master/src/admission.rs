@@ -24,12 +24,7 @@ pub enum Class {
 }
 
 impl Class {
-    const ALL: [Class; 4] = [
-        Class::Read,
-        Class::Write,
-        Class::Heartbeat,
-        Class::Administration,
-    ];
+    const ALL: [Class; 4] = [Class::Read, Class::Write, Class::Heartbeat, Class::Administration];
 
     /// The class in metrics and messages.
     pub fn as_str(self) -> &'static str {
@@ -68,22 +63,10 @@ impl Default for Limits {
     /// Many at a time, since most of a request's time is waiting for a store or the log's disk; a waiting request costs about 1 KiB.
     fn default() -> Self {
         Limits {
-            read: ClassLimit {
-                running: 1024,
-                waiting: 8192,
-            },
-            write: ClassLimit {
-                running: 1024,
-                waiting: 8192,
-            },
-            heartbeat: ClassLimit {
-                running: 64,
-                waiting: 4096,
-            },
-            administration: ClassLimit {
-                running: 16,
-                waiting: 256,
-            },
+            read: ClassLimit { running: 1024, waiting: 8192 },
+            write: ClassLimit { running: 1024, waiting: 8192 },
+            heartbeat: ClassLimit { running: 64, waiting: 4096 },
+            administration: ClassLimit { running: 16, waiting: 256 },
         }
     }
 }
@@ -116,31 +99,19 @@ impl Admission {
                 Class::Heartbeat => limits.heartbeat,
                 Class::Administration => limits.administration,
             };
-            Queue {
-                class,
-                limit,
-                places: Arc::new(Semaphore::new(limit.running.max(1))),
-                waiting: AtomicUsize::new(0),
-            }
+            Queue { class, limit, places: Arc::new(Semaphore::new(limit.running.max(1))), waiting: AtomicUsize::new(0) }
         });
         Admission { queues }
     }
 
     /// Waits for a place, or refuses when too many wait already. Dropping the future leaves the queue.
     pub async fn enter(&self, class: Class) -> Result<Place, WireError> {
-        let queue = self
-            .queues
-            .iter()
-            .find(|queue| queue.class == class)
-            .expect("new makes a queue for every class");
+        let queue = self.queues.iter().find(|queue| queue.class == class).expect("new makes a queue for every class");
         if let Ok(permit) = Arc::clone(&queue.places).try_acquire_owned() {
             return Ok(Place { _permit: permit });
         }
         let _turn = queue.wait().ok_or_else(|| queue.full())?;
-        let permit = Arc::clone(&queue.places)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
+        let permit = Arc::clone(&queue.places).acquire_owned().await.expect("the semaphore is never closed");
         Ok(Place { _permit: permit })
     }
 }
@@ -173,10 +144,7 @@ impl Queue {
                 self.limit.waiting
             ),
         )
-        .with_hint(format!(
-            "try again in a moment, or raise master.limits.{}",
-            self.class.as_str()
-        ))
+        .with_hint(format!("try again in a moment, or raise master.limits.{}", self.class.as_str()))
     }
 }
 
@@ -187,12 +155,7 @@ mod tests {
 
     fn limits(running: usize, waiting: usize) -> Limits {
         let limit = ClassLimit { running, waiting };
-        Limits {
-            read: limit,
-            write: limit,
-            heartbeat: limit,
-            administration: limit,
-        }
+        Limits { read: limit, write: limit, heartbeat: limit, administration: limit }
     }
 
     #[tokio::test]

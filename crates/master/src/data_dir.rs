@@ -24,9 +24,7 @@ const FORMAT_PREFIX: &str = "forebay-master ";
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// Another process has it open.
-    #[error(
-        "data directory {0:?} is in use by another master: stop that one, or set another master.data_dir"
-    )]
+    #[error("data directory {0:?} is in use by another master: stop that one, or set another master.data_dir")]
     InUse(PathBuf),
     /// Written by a newer version, or not by Forebay.
     #[error(
@@ -108,11 +106,7 @@ impl DataDir {
 }
 
 fn io_error(what: &'static str, path: &Path, source: io::Error) -> DataDirError {
-    DataDirError::Io {
-        what,
-        path: path.to_owned(),
-        source,
-    }
+    DataDirError::Io { what, path: path.to_owned(), source }
 }
 
 fn lock(dir: &Path) -> Result<File, DataDirError> {
@@ -135,34 +129,21 @@ fn check_format(dir: &Path) -> Result<(), DataDirError> {
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return write_whole(
-                &path,
-                format!("{FORMAT_PREFIX}{FORMAT}\n").as_bytes(),
-                0o644,
-            );
+            return write_whole(&path, format!("{FORMAT_PREFIX}{FORMAT}\n").as_bytes(), 0o644);
         }
         Err(error) => return Err(io_error("read", &path, error)),
     };
-    let number = text
-        .trim()
-        .strip_prefix(FORMAT_PREFIX)
-        .and_then(|number| number.parse::<u32>().ok());
+    let number = text.trim().strip_prefix(FORMAT_PREFIX).and_then(|number| number.parse::<u32>().ok());
     match number {
         Some(1..=FORMAT) => Ok(()),
-        _ => Err(DataDirError::Format {
-            path: dir.to_owned(),
-            found: text.trim().chars().take(40).collect(),
-        }),
+        _ => Err(DataDirError::Format { path: dir.to_owned(), found: text.trim().chars().take(40).collect() }),
     }
 }
 
 fn key(path: &Path) -> Result<[u8; KEY_LEN], DataDirError> {
-    let bytes = read_or_make(path, KEY_LEN, 0o600, || {
-        rand::random::<[u8; KEY_LEN]>().to_vec()
-    })?;
+    let bytes = read_or_make(path, KEY_LEN, 0o600, || rand::random::<[u8; KEY_LEN]>().to_vec())?;
     // A copy made by hand may have lost its mode; the secret must not stay readable by others.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
-        .map_err(|source| io_error("protect", path, source))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(|source| io_error("protect", path, source))?;
     Ok(bytes.try_into().expect("read_or_make checked the length"))
 }
 
@@ -174,11 +155,7 @@ fn read_or_make(
 ) -> Result<Vec<u8>, DataDirError> {
     match fs::read(path) {
         Ok(bytes) if bytes.len() == expected => Ok(bytes),
-        Ok(bytes) => Err(DataDirError::Damaged {
-            path: path.to_owned(),
-            len: bytes.len(),
-            expected,
-        }),
+        Ok(bytes) => Err(DataDirError::Damaged { path: path.to_owned(), len: bytes.len(), expected }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let bytes = make();
             write_whole(path, &bytes, mode)?;
@@ -192,12 +169,7 @@ fn read_or_make(
 fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DataDirError> {
     let temporary = path.with_extension("new");
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(mode)
-            .open(&temporary)?;
+        let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(mode).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
@@ -215,18 +187,12 @@ mod tests {
     fn keeps_identity_and_keys() {
         let dir = tempfile::tempdir().unwrap();
         let first = DataDir::open(dir.path()).unwrap();
-        let (id, keys) = (
-            first.cluster_id.clone(),
-            (first.ticket_key, first.secret_key),
-        );
+        let (id, keys) = (first.cluster_id.clone(), (first.ticket_key, first.secret_key));
         assert_eq!(id.len(), 32);
         assert_ne!(keys.0, keys.1);
         drop(first);
         let again = DataDir::open(dir.path()).unwrap();
-        assert_eq!(
-            (&again.cluster_id, (again.ticket_key, again.secret_key)),
-            (&id, keys)
-        );
+        assert_eq!((&again.cluster_id, (again.ticket_key, again.secret_key)), (&id, keys));
         for name in ["secret.key", "tickets.key"] {
             let mode = fs::metadata(dir.path().join(name)).unwrap().permissions();
             assert_eq!(mode.mode() & 0o777, 0o600, "{name}");
@@ -237,10 +203,7 @@ mod tests {
     fn lets_one_process_in() {
         let dir = tempfile::tempdir().unwrap();
         let first = DataDir::open(dir.path()).unwrap();
-        assert!(matches!(
-            DataDir::open(dir.path()),
-            Err(DataDirError::InUse(_))
-        ));
+        assert!(matches!(DataDir::open(dir.path()), Err(DataDirError::InUse(_))));
         drop(first);
         assert!(DataDir::open(dir.path()).is_ok());
     }
@@ -250,15 +213,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(DataDir::open(dir.path()).unwrap());
         fs::write(dir.path().join("format"), "forebay-master 2\n").unwrap();
-        assert!(matches!(
-            DataDir::open(dir.path()),
-            Err(DataDirError::Format { .. })
-        ));
+        assert!(matches!(DataDir::open(dir.path()), Err(DataDirError::Format { .. })));
         fs::write(dir.path().join("format"), "forebay-master 1\n").unwrap();
         fs::write(dir.path().join("secret.key"), "short").unwrap();
-        assert!(matches!(
-            DataDir::open(dir.path()),
-            Err(DataDirError::Damaged { .. })
-        ));
+        assert!(matches!(DataDir::open(dir.path()), Err(DataDirError::Damaged { .. })));
     }
 }

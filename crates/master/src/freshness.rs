@@ -33,21 +33,17 @@ pub struct Freshness {
 impl Freshness {
     /// A table of at most about `entries` paths: some 200 bytes each.
     pub fn new(entries: usize) -> Freshness {
-        Freshness {
-            compared: Cache::new(entries.max(16)),
-        }
+        Freshness { compared: Cache::new(entries.max(16)) }
     }
 
     /// The path itself was compared; the store was asked at `asked`.
     pub fn path_compared(&self, mount: MountId, path: &NsPath, asked: Instant) {
-        self.compared
-            .insert((mount, What::Path, path.clone()), asked);
+        self.compared.insert((mount, What::Path, path.clone()), asked);
     }
 
     /// All entries of the directory were compared; the listing began at `asked`.
     pub fn entries_compared(&self, mount: MountId, directory: &NsPath, asked: Instant) {
-        self.compared
-            .insert((mount, What::Entries, directory.clone()), asked);
+        self.compared.insert((mount, What::Entries, directory.clone()), asked);
     }
 
     /// Forgets what is known of a path and of its entries: the next asker asks the store.
@@ -58,26 +54,14 @@ impl Freshness {
     }
 
     /// Whether the path needs no asking: it, or all entries of its parent, were compared within the interval.
-    pub fn is_path_fresh(
-        &self,
-        mount: MountId,
-        path: &NsPath,
-        interval: SyncInterval,
-        now: Instant,
-    ) -> bool {
+    pub fn is_path_fresh(&self, mount: MountId, path: &NsPath, interval: SyncInterval, now: Instant) -> bool {
         let own = self.get(mount, What::Path, path);
         let parents = || self.get(mount, What::Entries, &path.parent()?);
         holds(own, interval, now) || holds(parents(), interval, now)
     }
 
     /// Whether the entries of the directory need no asking.
-    pub fn are_entries_fresh(
-        &self,
-        mount: MountId,
-        directory: &NsPath,
-        interval: SyncInterval,
-        now: Instant,
-    ) -> bool {
+    pub fn are_entries_fresh(&self, mount: MountId, directory: &NsPath, interval: SyncInterval, now: Instant) -> bool {
         holds(self.get(mount, What::Entries, directory), interval, now)
     }
 
@@ -90,9 +74,7 @@ fn holds(compared: Option<Instant>, interval: SyncInterval, now: Instant) -> boo
     match (compared, interval) {
         (None, _) | (_, SyncInterval::Always) => false,
         (Some(_), SyncInterval::Never) => true,
-        (Some(then), SyncInterval::After(interval)) => {
-            now.saturating_duration_since(then) < interval
-        }
+        (Some(then), SyncInterval::After(interval)) => now.saturating_duration_since(then) < interval,
     }
 }
 

@@ -57,9 +57,7 @@ impl InFlight {
         });
         let future = async move {
             match task.await {
-                Ok(Ok(outcome)) => {
-                    outcome.map(|value| Arc::new(value) as Arc<dyn Any + Send + Sync>)
-                }
+                Ok(Ok(outcome)) => outcome.map(|value| Arc::new(value) as Arc<dyn Any + Send + Sync>),
                 Ok(Err(_)) | Err(_) => Err(WireError::new(
                     ErrorKind::Unavailable,
                     "the request was interrupted in the master; its outcome is not known",
@@ -91,10 +89,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     fn request(sequence: u64) -> RequestId {
-        RequestId {
-            client: ClientId(9),
-            sequence,
-        }
+        RequestId { client: ClientId(9), sequence }
     }
 
     #[tokio::test]
@@ -123,9 +118,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_an_error_of_that_request_alone() {
         let table = InFlight::default();
-        let outcome: Result<u32, WireError> = table
-            .join(request(1), async { panic!("planted by the test") })
-            .await;
+        let outcome: Result<u32, WireError> = table.join(request(1), async { panic!("planted by the test") }).await;
         assert_eq!(outcome.unwrap_err().kind, ErrorKind::Unavailable);
         assert!(table.running.lock().is_empty());
     }

@@ -1,12 +1,20 @@
 //! The master: the namespace's services, mounts, the comparison with stores, writes, renames, deletes, the register of workers.
 
-pub mod admission;
-pub mod data_dir;
-pub mod freshness;
-pub mod inflight;
+mod admission;
+mod core;
+mod data_dir;
+mod freshness;
+mod inflight;
 pub mod metrics;
-pub mod path_locks;
-pub mod registry;
-pub mod secrets;
-pub mod settings;
+mod path_locks;
+mod registry;
+mod running;
+mod secrets;
+mod service;
+mod settings;
 mod sync;
+
+pub use admission::{ClassLimit, Limits};
+pub use data_dir::DataDirError;
+pub use running::{Master, RunningMaster, StartError};
+pub use settings::Settings;

@@ -47,42 +47,12 @@ pub mod names {
 
 /// Every metric: name, kind, unit, help.
 pub const ALL: &[(&str, Kind, &str, &str)] = &[
-    (
-        names::REQUESTS,
-        Kind::Counter,
-        "requests",
-        "Requests served, by class and outcome",
-    ),
-    (
-        names::REQUESTS_REFUSED,
-        Kind::Counter,
-        "requests",
-        "Requests refused because their class was full, by class",
-    ),
-    (
-        names::REQUEST_SECONDS,
-        Kind::Histogram,
-        "seconds",
-        "Time of a request in the master, by class",
-    ),
-    (
-        names::COMMANDS,
-        Kind::Counter,
-        "commands",
-        "Commands proposed to the log",
-    ),
-    (
-        names::SYNC_STATS,
-        Kind::Counter,
-        "requests",
-        "Single objects asked of stores to compare metadata",
-    ),
-    (
-        names::SYNC_PAGES,
-        Kind::Counter,
-        "requests",
-        "Pages of listings asked of stores to compare metadata",
-    ),
+    (names::REQUESTS, Kind::Counter, "requests", "Requests served, by class and outcome"),
+    (names::REQUESTS_REFUSED, Kind::Counter, "requests", "Requests refused because their class was full, by class"),
+    (names::REQUEST_SECONDS, Kind::Histogram, "seconds", "Time of a request in the master, by class"),
+    (names::COMMANDS, Kind::Counter, "commands", "Commands proposed to the log"),
+    (names::SYNC_STATS, Kind::Counter, "requests", "Single objects asked of stores to compare metadata"),
+    (names::SYNC_PAGES, Kind::Counter, "requests", "Pages of listings asked of stores to compare metadata"),
     (
         names::SYNC_CHANGES,
         Kind::Counter,
@@ -95,46 +65,11 @@ pub const ALL: &[(&str, Kind, &str, &str)] = &[
         "objects",
         "Objects of stores that cannot be names of the tree and are not shown",
     ),
-    (
-        names::SYNC_FAILURES,
-        Kind::Counter,
-        "requests",
-        "Comparisons of metadata that failed at the store",
-    ),
-    (
-        names::WORKERS_LIVE,
-        Kind::Gauge,
-        "workers",
-        "Workers whose heartbeats arrive",
-    ),
-    (
-        names::WRITES_EXPIRED,
-        Kind::Counter,
-        "writes",
-        "Writes abandoned since their lease ended",
-    ),
-    (
-        names::PURGED_OBJECTS,
-        Kind::Counter,
-        "objects",
-        "Objects deleted from stores in the background",
-    ),
-    (
-        names::RENAME_COPIES,
-        Kind::Counter,
-        "objects",
-        "Objects copied for renames",
-    ),
-    (
-        names::PENDING_DELETES,
-        Kind::Gauge,
-        "deletes",
-        "Deletes that the background has not finished",
-    ),
-    (
-        names::BACKGROUND_FAILURES,
-        Kind::Counter,
-        "failures",
-        "Background work that failed and is tried again, by task",
-    ),
+    (names::SYNC_FAILURES, Kind::Counter, "requests", "Comparisons of metadata that failed at the store"),
+    (names::WORKERS_LIVE, Kind::Gauge, "workers", "Workers whose heartbeats arrive"),
+    (names::WRITES_EXPIRED, Kind::Counter, "writes", "Writes abandoned since their lease ended"),
+    (names::PURGED_OBJECTS, Kind::Counter, "objects", "Objects deleted from stores in the background"),
+    (names::RENAME_COPIES, Kind::Counter, "objects", "Objects copied for renames"),
+    (names::PENDING_DELETES, Kind::Gauge, "deletes", "Deletes that the background has not finished"),
+    (names::BACKGROUND_FAILURES, Kind::Counter, "failures", "Background work that failed and is tried again, by task"),
 ];

@@ -50,10 +50,7 @@ impl PathLocks {
             tokio::pin!(released);
             released.as_mut().enable();
             if waiter.try_take() {
-                return PathGuard {
-                    locks: self.clone(),
-                    paths,
-                };
+                return PathGuard { locks: self.clone(), paths };
             }
             released.await;
         }
@@ -64,10 +61,7 @@ impl PathLocks {
         let arrival = table.arrivals;
         table.arrivals += 1;
         table.waiting.insert(arrival, paths);
-        Waiter {
-            locks: self,
-            arrival,
-        }
+        Waiter { locks: self, arrival }
     }
 }
 
@@ -83,10 +77,7 @@ impl Waiter<'_> {
             return false;
         };
         let blocked = paths.iter().any(|path| table.is_held(path))
-            || table
-                .waiting
-                .range(..self.arrival)
-                .any(|(_, earlier)| conflict(earlier, paths));
+            || table.waiting.range(..self.arrival).any(|(_, earlier)| conflict(earlier, paths));
         if blocked {
             return false;
         }
@@ -98,13 +89,7 @@ impl Waiter<'_> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        let gave_up = self
-            .locks
-            .table
-            .lock()
-            .waiting
-            .remove(&self.arrival)
-            .is_some();
+        let gave_up = self.locks.table.lock().waiting.remove(&self.arrival).is_some();
         if gave_up {
             self.locks.released.notify_waiters();
         }
@@ -121,17 +106,13 @@ impl Drop for PathGuard {
 }
 
 fn conflict(some: &[NsPath], others: &[NsPath]) -> bool {
-    some.iter()
-        .any(|a| others.iter().any(|b| a.starts_with(b) || b.starts_with(a)))
+    some.iter().any(|a| others.iter().any(|b| a.starts_with(b) || b.starts_with(a)))
 }
 
 impl Table {
     fn is_held(&self, path: &NsPath) -> bool {
         let below = self.held.get(path).is_some_and(|count| count.below > 0);
-        below
-            || path
-                .ancestors_and_self()
-                .any(|above| self.held.get(&above).is_some_and(|count| count.own > 0))
+        below || path.ancestors_and_self().any(|above| self.held.get(&above).is_some_and(|count| count.own > 0))
     }
 
     fn add(&mut self, path: &NsPath) {
@@ -215,10 +196,7 @@ mod tests {
         let mut directory = Box::pin(locks.lock(paths(&["/d"])));
         assert!(directory.as_mut().now_or_never().is_none());
         assert!(try_lock(&locks, &["/d/2"]).is_none(), "came later");
-        assert!(
-            try_lock(&locks, &["/e"]).is_some(),
-            "has nothing to do with it"
-        );
+        assert!(try_lock(&locks, &["/e"]).is_some(), "has nothing to do with it");
         drop(file);
         let guard = directory.await;
         assert!(try_lock(&locks, &["/d/2"]).is_none());
@@ -234,11 +212,7 @@ mod tests {
             .map(|n| {
                 let (locks, inside) = (locks.clone(), Arc::clone(&inside));
                 tokio::spawn(async move {
-                    let text = if n % 3 == 0 {
-                        "/d".to_owned()
-                    } else {
-                        "/d/x".to_owned()
-                    };
+                    let text = if n % 3 == 0 { "/d".to_owned() } else { "/d/x".to_owned() };
                     let _guard = locks.lock(vec![text.parse().unwrap()]).await;
                     *inside.lock() += 1;
                     tokio::task::yield_now().await;

@@ -91,14 +91,7 @@ impl Registry {
             started_ms: request.started_ms,
             ..v1::WorkerStatus::default()
         };
-        let member = Member {
-            address,
-            status,
-            called: now,
-            called_ms: now_ms,
-            live: true,
-            told,
-        };
+        let member = Member { address, status, called: now, called_ms: now_ms, live: true, told };
         table.workers.insert(id, member);
         table.forget_the_silent();
         if changed {
@@ -107,13 +100,7 @@ impl Registry {
     }
 
     /// Hears a heartbeat.
-    pub fn beat(
-        &self,
-        id: WorkerId,
-        status: Option<v1::WorkerStatus>,
-        now: Instant,
-        now_ms: u64,
-    ) -> Beat {
+    pub fn beat(&self, id: WorkerId, status: Option<v1::WorkerStatus>, now: Instant, now_ms: u64) -> Beat {
         let mut table = self.table.lock();
         let table = &mut *table;
         let Some(member) = table.workers.get_mut(&id).filter(|member| member.live) else {
@@ -126,18 +113,9 @@ impl Registry {
         }
         let start = member.told.max(table.freed_from);
         let skip = (start - table.freed_from) as usize;
-        let freed: Vec<u64> = table
-            .freed
-            .iter()
-            .skip(skip)
-            .take(FREED_PER_HEARTBEAT)
-            .copied()
-            .collect();
+        let freed: Vec<u64> = table.freed.iter().skip(skip).take(FREED_PER_HEARTBEAT).copied().collect();
         member.told = start + freed.len() as u64;
-        Beat::Heard {
-            epoch: table.epoch,
-            freed,
-        }
+        Beat::Heard { epoch: table.epoch, freed }
     }
 
     /// Takes out who has been silent too long; whether anyone was.
@@ -183,12 +161,7 @@ impl Registry {
         let table = self.table.lock();
         View {
             epoch: table.epoch,
-            workers: table
-                .workers
-                .values()
-                .filter(|member| member.live)
-                .map(|member| member.address.clone())
-                .collect(),
+            workers: table.workers.values().filter(|member| member.live).map(|member| member.address.clone()).collect(),
         }
     }
 
@@ -224,11 +197,7 @@ impl Table {
 
     fn forget_the_silent(&mut self) {
         while self.workers.len() > WORKERS_MAX {
-            let longest = self
-                .workers
-                .iter()
-                .min_by_key(|(_, member)| member.called)
-                .map(|(id, _)| *id);
+            let longest = self.workers.iter().min_by_key(|(_, member)| member.called).map(|(id, _)| *id);
             let Some(id) = longest else { return };
             self.workers.remove(&id);
         }
@@ -275,10 +244,7 @@ mod tests {
         registry.register(registration(2, "b:1"), start, 0, 5);
         let epoch = registry.epoch();
         let later = start + Duration::from_secs(9);
-        assert!(matches!(
-            registry.beat(WorkerId(2), None, later, 0),
-            Beat::Heard { .. }
-        ));
+        assert!(matches!(registry.beat(WorkerId(2), None, later, 0), Beat::Heard { .. }));
         assert!(!registry.expire(later, 5));
         assert_eq!(registry.epoch(), epoch);
         assert!(registry.expire(start + TIMEOUT, 5));

@@ -19,9 +19,7 @@ pub struct Secrets(pub BTreeMap<String, String>);
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set()
-            .entries(self.0.keys().map(|name| format!("{name}: redacted")))
-            .finish()
+        f.debug_set().entries(self.0.keys().map(|name| format!("{name}: redacted"))).finish()
     }
 }
 
@@ -54,35 +52,22 @@ impl Sealer {
     /// Seals `secrets` for the mount at `mount`. The nonce of 192 bits is random, so no count needs to be kept.
     pub fn seal(&self, mount: &[u8], secrets: &Secrets) -> Vec<u8> {
         let nonce: [u8; NONCE_LEN] = rand::random();
-        let payload = Payload {
-            msg: &encode(secrets),
-            aad: mount,
-        };
-        let sealed = self
-            .0
-            .encrypt(&XNonce::from(nonce), payload)
-            .expect("only messages of 256 GiB and more cannot be sealed");
+        let payload = Payload { msg: &encode(secrets), aad: mount };
+        let sealed =
+            self.0.encrypt(&XNonce::from(nonce), payload).expect("only messages of 256 GiB and more cannot be sealed");
         [&[VERSION][..], &nonce, &sealed].concat()
     }
 
     /// Opens what [`Sealer::seal`] made for the same mount.
     pub fn unseal(&self, mount: &[u8], sealed: &[u8]) -> Result<Secrets, UnsealError> {
-        let error = |why| UnsealError {
-            mount: String::from_utf8_lossy(mount).into_owned(),
-            why,
-        };
+        let error = |why| UnsealError { mount: String::from_utf8_lossy(mount).into_owned(), why };
         let body = match sealed.split_first() {
             Some((&VERSION, body)) => body,
             Some(_) => return Err(error("they are of an unknown format")),
             None => return Err(error("they are empty")),
         };
-        let (nonce, text) = body
-            .split_first_chunk::<NONCE_LEN>()
-            .ok_or_else(|| error("they are cut short"))?;
-        let payload = Payload {
-            msg: text,
-            aad: mount,
-        };
+        let (nonce, text) = body.split_first_chunk::<NONCE_LEN>().ok_or_else(|| error("they are cut short"))?;
+        let payload = Payload { msg: text, aad: mount };
         let plain = self
             .0
             .decrypt(&XNonce::from(*nonce), payload)
@@ -136,11 +121,7 @@ mod tests {
         let sealed = sealer.seal(b"/lake", &secrets());
         assert_eq!(sealer.unseal(b"/lake", &sealed), Ok(secrets()));
         assert!(sealer.unseal(b"/other", &sealed).is_err());
-        assert!(
-            Sealer::new(&[8; KEY_LEN])
-                .unseal(b"/lake", &sealed)
-                .is_err()
-        );
+        assert!(Sealer::new(&[8; KEY_LEN]).unseal(b"/lake", &sealed).is_err());
         assert_ne!(sealed, sealer.seal(b"/lake", &secrets()));
         assert!(!sealed.windows(7).any(|window| window == b"hunter2"));
     }
@@ -153,10 +134,7 @@ mod tests {
             let mut changed = sealed.clone();
             changed[at] ^= 1;
             assert!(sealer.unseal(b"/lake", &changed).is_err(), "byte {at}");
-            assert!(
-                sealer.unseal(b"/lake", &sealed[..at]).is_err(),
-                "cut at {at}"
-            );
+            assert!(sealer.unseal(b"/lake", &sealed[..at]).is_err(), "cut at {at}");
         }
     }
 

@@ -101,45 +101,23 @@ pub(crate) struct PageRange<'a> {
 impl Progress {
     /// A listing that starts after `name`: it says nothing of the names up to there.
     pub(crate) fn after(name: &[u8]) -> Progress {
-        Progress {
-            lower: (!name.is_empty()).then(|| ListKey(Bytes::copy_from_slice(name))),
-            settled: Vec::new(),
-        }
+        Progress { lower: (!name.is_empty()).then(|| ListKey(Bytes::copy_from_slice(name))), settled: Vec::new() }
     }
 
     /// The page `entries`, which reaches to `upper`, or to the end.
-    pub(crate) fn page<'a>(
-        &'a self,
-        entries: &'a [ListEntry],
-        upper: Option<&'a ListKey>,
-    ) -> PageRange<'a> {
-        let found = entries
-            .iter()
-            .map(|entry| (&entry.name[..], entry))
-            .collect();
-        PageRange {
-            progress: self,
-            upper,
-            found,
-        }
+    pub(crate) fn page<'a>(&'a self, entries: &'a [ListEntry], upper: Option<&'a ListKey>) -> PageRange<'a> {
+        let found = entries.iter().map(|entry| (&entry.name[..], entry)).collect();
+        PageRange { progress: self, upper, found }
     }
 
     /// The progress after that page.
     pub(crate) fn next(&self, entries: &[ListEntry], upper: &ListKey) -> Progress {
         let listed = entries.iter().map(|entry| &entry.name);
-        let mut settled: Vec<Bytes> = self
-            .settled
-            .iter()
-            .chain(listed)
-            .filter(|name| upper.0.starts_with(name))
-            .cloned()
-            .collect();
+        let mut settled: Vec<Bytes> =
+            self.settled.iter().chain(listed).filter(|name| upper.0.starts_with(name)).cloned().collect();
         settled.sort_unstable();
         settled.dedup();
-        Progress {
-            lower: Some(upper.clone()),
-            settled,
-        }
+        Progress { lower: Some(upper.clone()), settled }
     }
 
     /// What may still come out of order: the shortest name whose key as a directory lies above what was listed. None when
@@ -147,9 +125,7 @@ impl Progress {
     pub(crate) fn first_unsettled(&self) -> Option<Bytes> {
         let lower = self.lower.as_ref()?;
         let name = name_of(lower);
-        (1..=name.len())
-            .map(|len| name.slice(..len))
-            .find(|prefix| self.is_late(prefix))
+        (1..=name.len()).map(|len| name.slice(..len)).find(|prefix| self.is_late(prefix))
     }
 
     /// A name was asked for on its own and is settled.
@@ -179,10 +155,7 @@ impl Progress {
             return false;
         };
         ListKey::new(name, ObjectKind::Directory) > *lower
-            && self
-                .settled
-                .binary_search_by(|settled| settled[..].cmp(name))
-                .is_err()
+            && self.settled.binary_search_by(|settled| settled[..].cmp(name)).is_err()
     }
 }
 
@@ -197,11 +170,7 @@ impl PageRange<'_> {
     /// Whether a name of that kind has its place in this page.
     fn holds(&self, name: &[u8], kind: ObjectKind) -> bool {
         let key = ListKey::new(name, kind);
-        self.progress
-            .lower
-            .as_ref()
-            .is_none_or(|lower| key > *lower)
-            && self.upper.is_none_or(|upper| key <= *upper)
+        self.progress.lower.as_ref().is_none_or(|lower| key > *lower) && self.upper.is_none_or(|upper| key <= *upper)
     }
 
     /// Differences in order of names, after the name `resume`; at most `limit`, with the name to resume from when there may be more.
@@ -234,7 +203,12 @@ impl PageRange<'_> {
                 return Ok((changes, Some(name)));
             }
         }
-        changes.extend(found.map(|entry| Change::Add(entry.clone())));
+        for entry in found {
+            changes.push(Change::Add(entry.clone()));
+            if changes.len() >= limit {
+                return Ok((changes, Some(entry.name.clone())));
+            }
+        }
         Ok((changes, None))
     }
 
@@ -248,9 +222,7 @@ impl PageRange<'_> {
             return None;
         }
         let Some(found) = found else {
-            return self
-                .holds(&child.name, child.kind)
-                .then_some(Change::Remove(child));
+            return self.holds(&child.name, child.kind).then_some(Change::Remove(child));
         };
         let same = match (child.kind, found.meta.kind) {
             (ObjectKind::Directory, ObjectKind::Directory) => true,
@@ -272,7 +244,9 @@ impl PageRange<'_> {
         for len in 1..=lower.as_ref().map_or(0, Bytes::len) {
             let prefix = lower.as_ref().map_or_else(Bytes::new, |key| key.slice(..len));
             let done = resume.is_some_and(|resume| prefix <= *resume);
-            if !done && !prefix.ends_with(b"/") && self.progress.is_late(&prefix) {
+            // A settled name is looked up too when its key comes at last, so that it is not added twice.
+            let expected = self.progress.is_late(&prefix) || self.found.contains_key(&prefix[..]);
+            if !done && expected {
                 late.extend(children.get(&prefix)?.map(Ok));
             }
         }
