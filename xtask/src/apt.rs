@@ -16,30 +16,14 @@ pub(crate) struct Package {
 
 /// What compiling the workspace needs.
 pub(crate) const FOR_BUILDING: &[Package] = &[
-    Package {
-        name: "g++",
-        why: "compiles RocksDB",
-        is_there: has_compiler,
-    },
-    Package {
-        name: "libclang-dev",
-        why: "reads RocksDB's header for its Rust bindings",
-        is_there: has_libclang,
-    },
+    Package { name: "g++", why: "compiles RocksDB", is_there: has_compiler },
+    Package { name: "libclang-dev", why: "reads RocksDB's header for its Rust bindings", is_there: has_libclang },
 ];
 
 /// What a Python environment of our own needs.
 pub(crate) const FOR_PYTHON: &[Package] = &[
-    Package {
-        name: "python3",
-        why: "runs moto, an S3 server for the tests",
-        is_there: || has_command("python3"),
-    },
-    Package {
-        name: "python3-venv",
-        why: "keeps Python packages out of the system",
-        is_there: has_venv,
-    },
+    Package { name: "python3", why: "runs moto, an S3 server for the tests", is_there: || has_command("python3") },
+    Package { name: "python3-venv", why: "keeps Python packages out of the system", is_there: has_venv },
 ];
 
 /// What fetching Go modules needs.
@@ -51,10 +35,7 @@ pub(crate) const FOR_GO: &[Package] = &[Package {
 
 /// Installs those that are missing, after saying which and why.
 pub(crate) fn install_missing(packages: &[Package]) -> Result<()> {
-    let missing: Vec<&Package> = packages
-        .iter()
-        .filter(|package| !(package.is_there)())
-        .collect();
+    let missing: Vec<&Package> = packages.iter().filter(|package| !(package.is_there)()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -82,25 +63,14 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
     let mut command = if is_root() {
         Command::new("apt-get")
     } else {
-        ensure!(
-            has_command("sudo"),
-            "not root and no sudo here: run as root `apt-get {}`",
-            arguments.join(" ")
-        );
+        ensure!(has_command("sudo"), "not root and no sudo here: run as root `apt-get {}`", arguments.join(" "));
         let mut sudo = Command::new("sudo");
         sudo.args(["--preserve-env=DEBIAN_FRONTEND", "apt-get"]);
         sudo
     };
-    let status = command
-        .args(arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .status()
-        .context("starting apt-get")?;
-    ensure!(
-        status.success(),
-        "apt-get {} failed: {status}",
-        arguments.join(" ")
-    );
+    let status =
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").status().context("starting apt-get")?;
+    ensure!(status.success(), "apt-get {} failed: {status}", arguments.join(" "));
     Ok(())
 }
 
@@ -126,11 +96,7 @@ fn has_venv() -> bool {
 }
 
 fn succeeds(command: &mut Command) -> bool {
-    command
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// Looks where bindgen looks.
@@ -138,33 +104,18 @@ fn has_libclang() -> bool {
     if env::var_os("LIBCLANG_PATH").is_some() {
         return true;
     }
-    let mut dirs = vec![
-        PathBuf::from("/usr/lib64"),
-        "/usr/lib".into(),
-        "/usr/local/lib".into(),
-    ];
+    let mut dirs = vec![PathBuf::from("/usr/lib64"), "/usr/lib".into(), "/usr/local/lib".into()];
     dirs.push(format!("/usr/lib/{}-linux-gnu", env::consts::ARCH).into());
-    dirs.extend(
-        list("/usr/lib")
-            .filter(|dir| file_name_starts_with(dir, "llvm-"))
-            .map(|dir| dir.join("lib")),
-    );
+    dirs.extend(list("/usr/lib").filter(|dir| file_name_starts_with(dir, "llvm-")).map(|dir| dir.join("lib")));
     dirs.iter().any(|dir| {
-        list(dir).any(|file| {
-            file_name_starts_with(&file, "libclang.so") || file_name_starts_with(&file, "libclang-")
-        })
+        list(dir).any(|file| file_name_starts_with(&file, "libclang.so") || file_name_starts_with(&file, "libclang-"))
     })
 }
 
 fn list(dir: impl AsRef<Path>) -> impl Iterator<Item = PathBuf> {
-    fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
+    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 fn file_name_starts_with(path: &Path, prefix: &str) -> bool {
-    path.file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))
 }

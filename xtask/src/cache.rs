@@ -10,9 +10,7 @@ use anyhow::{Context, Result};
 pub(crate) fn dir() -> Result<PathBuf> {
     let base = match env::var_os("XDG_CACHE_HOME").filter(|dir| Path::new(dir).is_absolute()) {
         Some(dir) => PathBuf::from(dir),
-        None => env::home_dir()
-            .context("no home directory: set HOME or XDG_CACHE_HOME")?
-            .join(".cache"),
+        None => env::home_dir().context("no home directory: set HOME or XDG_CACHE_HOME")?.join(".cache"),
     };
     Ok(base.join("forebay"))
 }
@@ -26,8 +24,7 @@ pub(crate) fn lock(name: &str) -> Result<File> {
     let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
     if file.try_lock().is_err() {
         println!("{name}: another toolbox is at it, waiting");
-        file.lock()
-            .with_context(|| format!("locking {}", path.display()))?;
+        file.lock().with_context(|| format!("locking {}", path.display()))?;
     }
     Ok(file)
 }
@@ -43,8 +40,7 @@ pub(crate) fn install_dir(target: &Path, fill: impl FnOnce(&Path) -> Result<()>)
         return filled;
     }
     remove_dir_if_there(target)?;
-    fs::rename(&scratch, target)
-        .with_context(|| format!("renaming {} to {}", scratch.display(), target.display()))
+    fs::rename(&scratch, target).with_context(|| format!("renaming {} to {}", scratch.display(), target.display()))
 }
 
 fn remove_dir_if_there(dir: &Path) -> Result<()> {

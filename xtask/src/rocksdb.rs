@@ -68,11 +68,7 @@ pub(crate) fn build() -> Result<()> {
         archive(&objects, &scratch.join(LIBRARY))?;
         remove_all_but_library(scratch)
     })?;
-    println!(
-        "rocksdb: built in {} s: {}",
-        started.elapsed().as_secs(),
-        lib_dir()?.display()
-    );
+    println!("rocksdb: built in {} s: {}", started.elapsed().as_secs(), lib_dir()?.display());
     Ok(())
 }
 
@@ -99,18 +95,11 @@ impl Sources {
     /// What the crate compiles, as absolute paths, sorted so that the units are the same on every machine.
     fn files(&self) -> Result<Vec<PathBuf>> {
         let list_path = self.rocksdb_crate.join("rocksdb_lib_sources.txt");
-        let list = fs::read_to_string(&list_path)
-            .with_context(|| format!("reading {}", list_path.display()))?;
-        let mut names: Vec<&str> = list
-            .lines()
-            .map(str::trim)
-            .filter(|name| !name.is_empty() && *name != "util/build_version.cc")
-            .collect();
+        let list = fs::read_to_string(&list_path).with_context(|| format!("reading {}", list_path.display()))?;
+        let mut names: Vec<&str> =
+            list.lines().map(str::trim).filter(|name| !name.is_empty() && *name != "util/build_version.cc").collect();
         names.sort_unstable();
-        let mut files: Vec<PathBuf> = names
-            .iter()
-            .map(|name| self.rocksdb_crate.join("rocksdb").join(name))
-            .collect();
+        let mut files: Vec<PathBuf> = names.iter().map(|name| self.rocksdb_crate.join("rocksdb").join(name)).collect();
         files.push(self.rocksdb_crate.join("build_version.cc"));
         Ok(files)
     }
@@ -137,24 +126,16 @@ fn compile(sources: &Sources, scratch: &Path) -> Result<Vec<PathBuf>> {
     let worker = || -> Result<()> {
         while let Some(unit) = next() {
             compile_one(sources, unit)?;
-            let mut done = done
-                .lock()
-                .expect("a thread that panics ends the process's build anyway");
+            let mut done = done.lock().expect("a thread that panics ends the process's build anyway");
             *done += 1;
-            println!(
-                "rocksdb: {done} of {} units, {} s",
-                units.len(),
-                started.elapsed().as_secs()
-            );
+            println!("rocksdb: {done} of {} units, {} s", units.len(), started.elapsed().as_secs());
         }
         Ok(())
     };
     let cores = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         let workers: Vec<_> = (0..cores).map(|_| scope.spawn(worker)).collect();
-        workers
-            .into_iter()
-            .try_for_each(|worker| worker.join().expect("a compiling thread does not panic"))
+        workers.into_iter().try_for_each(|worker| worker.join().expect("a compiling thread does not panic"))
     })?;
     Ok(units.iter().map(|unit| unit.with_extension("o")).collect())
 }
@@ -163,10 +144,7 @@ fn write_units(files: &[PathBuf], scratch: &Path) -> Result<Vec<PathBuf>> {
     let per_unit = files.len().div_ceil(UNITS);
     let mut units = Vec::new();
     for (index, group) in files.chunks(per_unit).enumerate() {
-        let text: String = group
-            .iter()
-            .map(|file| format!("#include \"{}\"\n", file.display()))
-            .collect();
+        let text: String = group.iter().map(|file| format!("#include \"{}\"\n", file.display())).collect();
         let path = scratch.join(format!("unit{index:02}.cc"));
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         units.push(path);
@@ -177,37 +155,17 @@ fn write_units(files: &[PathBuf], scratch: &Path) -> Result<Vec<PathBuf>> {
 fn compile_one(sources: &Sources, unit: &Path) -> Result<()> {
     let compiler = std::env::var_os("CXX").unwrap_or_else(|| "g++".into());
     let mut command = Command::new(&compiler);
-    command.args([
-        "-std=c++20",
-        "-O2",
-        "-fPIC",
-        "-ffunction-sections",
-        "-fdata-sections",
-        "-w",
-        "-include",
-        "cstdint",
-    ]);
+    command.args(["-std=c++20", "-O2", "-fPIC", "-ffunction-sections", "-fdata-sections", "-w", "-include", "cstdint"]);
     command.args(cpu_flags());
     command.args(DEFINES.iter().map(|define| format!("-D{define}")));
     for dir in sources.include_dirs() {
         command.arg("-I").arg(dir);
     }
-    command
-        .arg("-c")
-        .arg(unit)
-        .arg("-o")
-        .arg(unit.with_extension("o"));
-    let status = command.status().with_context(|| {
-        format!(
-            "starting {}: run `cargo xtask setup` to install it",
-            compiler.display()
-        )
-    })?;
-    ensure!(
-        status.success(),
-        "compiling {} failed: {status}",
-        unit.display()
-    );
+    command.arg("-c").arg(unit).arg("-o").arg(unit.with_extension("o"));
+    let status = command
+        .status()
+        .with_context(|| format!("starting {}: run `cargo xtask setup` to install it", compiler.display()))?;
+    ensure!(status.success(), "compiling {} failed: {status}", unit.display());
     Ok(())
 }
 
@@ -227,11 +185,7 @@ fn archive(objects: &[PathBuf], library: &Path) -> Result<()> {
         .args(objects)
         .status()
         .context("starting ar: run `cargo xtask setup` to install binutils")?;
-    ensure!(
-        status.success(),
-        "ar failed on {}: {status}",
-        library.display()
-    );
+    ensure!(status.success(), "ar failed on {}: {status}", library.display());
     Ok(())
 }
 

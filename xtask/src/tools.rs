@@ -12,9 +12,7 @@ const CARGO_DENY_VERSION: &str = "0.20.2";
 
 /// The `cargo-deny` program in the cache directory.
 pub(crate) fn cargo_deny() -> Result<PathBuf> {
-    Ok(cache::dir()?
-        .join(format!("cargo-deny-{CARGO_DENY_VERSION}"))
-        .join("bin/cargo-deny"))
+    Ok(cache::dir()?.join(format!("cargo-deny-{CARGO_DENY_VERSION}")).join("bin/cargo-deny"))
 }
 
 /// Compiles `cargo-deny` once.
@@ -27,22 +25,12 @@ pub(crate) fn install_cargo_deny() -> Result<()> {
         return Ok(());
     }
     let started = Instant::now();
-    println!(
-        "setup: building cargo-deny {CARGO_DENY_VERSION}, which checks licences and duplicates (minutes, once)"
-    );
+    println!("setup: building cargo-deny {CARGO_DENY_VERSION}, which checks licences and duplicates (minutes, once)");
     let root = cache::dir()?.join(format!("cargo-deny-{CARGO_DENY_VERSION}"));
     cache::install_dir(&root, |scratch| {
         let target = scratch.join("target");
         let status = Command::new(cargo::program())
-            .args([
-                "install",
-                "--locked",
-                "--quiet",
-                "--version",
-                CARGO_DENY_VERSION,
-                "cargo-deny",
-                "--root",
-            ])
+            .args(["install", "--locked", "--quiet", "--version", CARGO_DENY_VERSION, "cargo-deny", "--root"])
             .arg(scratch)
             // Its dependencies share nothing with ours: the objects go when it is built.
             .env("CARGO_TARGET_DIR", &target)
@@ -54,9 +42,6 @@ pub(crate) fn install_cargo_deny() -> Result<()> {
         ensure!(status.success(), "installing cargo-deny failed: {status}");
         std::fs::remove_dir_all(&target).with_context(|| format!("removing {}", target.display()))
     })?;
-    println!(
-        "setup: cargo-deny built in {} s",
-        started.elapsed().as_secs()
-    );
+    println!("setup: cargo-deny built in {} s", started.elapsed().as_secs());
     Ok(())
 }

@@ -24,11 +24,7 @@ pub struct Mismatch {
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            offset,
-            expected,
-            found,
-        } = self;
+        let Self { offset, expected, found } = self;
         write!(f, "byte {offset} is {found:#04x}, expected {expected:#04x}")
     }
 }
@@ -44,9 +40,9 @@ impl Seeded {
     /// The file that belongs to a name, so that each object of a tree has its own bytes.
     pub fn named(name: &str) -> Self {
         // FNV-1a: spread enough, because every word goes through `mix` again.
-        let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let seed = name
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Self { seed }
     }
 
@@ -81,8 +77,7 @@ impl Seeded {
 
     /// The bytes of a range.
     pub fn bytes(&self, range: Range<u64>) -> Vec<u8> {
-        let mut buffer =
-            vec![0; usize::try_from(range.end - range.start).expect("a range that fits in memory")];
+        let mut buffer = vec![0; usize::try_from(range.end - range.start).expect("a range that fits in memory")];
         self.fill(range.start, &mut buffer);
         buffer
     }
@@ -108,15 +103,9 @@ impl Seeded {
 
 fn first_difference(at: u64, expected: &[u8], found: &[u8]) -> Mismatch {
     let pairs = expected.iter().zip(found);
-    let (index, (expected, found)) = pairs
-        .enumerate()
-        .find(|(_, (expected, found))| expected != found)
-        .expect("the slices differ");
-    Mismatch {
-        offset: at + index as u64,
-        expected: *expected,
-        found: *found,
-    }
+    let (index, (expected, found)) =
+        pairs.enumerate().find(|(_, (expected, found))| expected != found).expect("the slices differ");
+    Mismatch { offset: at + index as u64, expected: *expected, found: *found }
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every input bit changes half of the output bits.
@@ -136,11 +125,7 @@ mod tests {
         let whole = file.bytes(0..300);
         for start in 0..40 {
             for end in start..300 {
-                assert_eq!(
-                    file.bytes(start..end),
-                    whole[start as usize..end as usize],
-                    "{start}..{end}"
-                );
+                assert_eq!(file.bytes(start..end), whole[start as usize..end as usize], "{start}..{end}");
             }
         }
     }
@@ -148,10 +133,7 @@ mod tests {
     #[test]
     fn seeds_and_offsets_differ() {
         assert_ne!(Seeded::new(1).bytes(0..64), Seeded::new(2).bytes(0..64));
-        assert_ne!(
-            Seeded::named("a").bytes(0..64),
-            Seeded::named("b").bytes(0..64)
-        );
+        assert_ne!(Seeded::named("a").bytes(0..64), Seeded::named("b").bytes(0..64));
         let file = Seeded::new(1);
         assert_ne!(file.bytes(0..64), file.bytes(64..128));
         assert_ne!(file.bytes(0..64), file.bytes(1 << 40..(1 << 40) + 64));

@@ -4,8 +4,10 @@
 //! Everything started here ends with the value that stands for it, on a panic too, and with this process however it
 //! dies. Ports come from the kernel, directories are temporary.
 
+pub mod cluster;
 pub mod data;
 pub mod fault;
+pub mod port;
 pub mod process;
 pub mod s3;
 pub mod wait;

@@ -34,19 +34,10 @@ impl Process {
             .append(true)
             .open(log)
             .with_context(|| format!("opening the log {}", log.display()))?;
-        command
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file);
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let program = command.get_program().to_owned();
-        let child =
-            spawn(command).with_context(|| format!("starting {name} ({})", program.display()))?;
-        Ok(Self {
-            child,
-            name: name.to_owned(),
-            log: log.to_owned(),
-            exit: None,
-        })
+        let child = spawn(command).with_context(|| format!("starting {name} ({})", program.display()))?;
+        Ok(Self { child, name: name.to_owned(), log: log.to_owned(), exit: None })
     }
 
     /// The process id.
@@ -61,28 +52,21 @@ impl Process {
 
     /// What it has written so far.
     pub fn log(&self) -> String {
-        fs::read(&self.log)
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
+        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
     /// The end of the log, for error messages.
     pub fn log_tail(&self) -> String {
         let log = self.log();
         let start = log.len().saturating_sub(LOG_TAIL_BYTES);
-        let start = (start..=log.len())
-            .find(|at| log.is_char_boundary(*at))
-            .unwrap_or(log.len());
+        let start = (start..=log.len()).find(|at| log.is_char_boundary(*at)).unwrap_or(log.len());
         log[start..].to_owned()
     }
 
     /// How it ended, if it has.
     pub fn exit_status(&mut self) -> Result<Option<ExitStatus>> {
         if self.exit.is_none() {
-            self.exit = self
-                .child
-                .try_wait()
-                .with_context(|| format!("waiting for {}", self.name))?;
+            self.exit = self.child.try_wait().with_context(|| format!("waiting for {}", self.name))?;
         }
         Ok(self.exit)
     }
@@ -97,18 +81,14 @@ impl Process {
         // `None` and only `try_wait`/`wait` of this value reap it), so it names no other process.
         match unsafe { libc::kill(pid, signal) } {
             0 => Ok(()),
-            _ => {
-                Err(io::Error::last_os_error()).with_context(|| format!("signalling {}", self.name))
-            }
+            _ => Err(io::Error::last_os_error()).with_context(|| format!("signalling {}", self.name)),
         }
     }
 
     /// `kill -9`, and waits until it is gone. A stopped process dies too.
     pub fn kill(&mut self) -> Result<()> {
         if self.exit_status()?.is_none() {
-            self.child
-                .kill()
-                .with_context(|| format!("killing {}", self.name))?;
+            self.child.kill().with_context(|| format!("killing {}", self.name))?;
             self.exit = Some(self.child.wait()?);
         }
         Ok(())
@@ -139,12 +119,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         let status = self.exit_status().ok().flatten();
         if thread::panicking() {
-            eprintln!(
-                "--- log of {} ({}):\n{}",
-                self.name,
-                describe(status),
-                self.log_tail()
-            );
+            eprintln!("--- log of {} ({}):\n{}", self.name, describe(status), self.log_tail());
         }
         // Nothing is left to do about a process that cannot be killed.
         let _ = self.kill();
@@ -167,9 +142,7 @@ pub fn find_program(variable: &str, name: &str) -> Option<PathBuf> {
         return Some(path.into());
     }
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(OsStr::new(name)))
-        .find(|file| file.is_file())
+    std::env::split_paths(&path).map(|dir| dir.join(OsStr::new(name))).find(|file| file.is_file())
 }
 
 /// Starts a child from a thread that lives as long as this process.
@@ -193,12 +166,8 @@ fn spawn(mut command: Command) -> io::Result<Child> {
         });
     }
     let (answer, child) = mpsc::channel();
-    spawner()
-        .send((command, answer))
-        .map_err(|_| io::Error::other("the spawning thread is gone"))?;
-    child
-        .recv()
-        .map_err(|_| io::Error::other("the spawning thread is gone"))?
+    spawner().send((command, answer)).map_err(|_| io::Error::other("the spawning thread is gone"))?;
+    child.recv().map_err(|_| io::Error::other("the spawning thread is gone"))?
 }
 
 type Order = (Command, mpsc::Sender<io::Result<Child>>);
@@ -239,10 +208,7 @@ mod tests {
     async fn output_goes_to_the_log_and_the_exit_code_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let mut process = sh("echo out; echo err >&2; exit 3", dir.path());
-        assert_eq!(
-            process.wait(Duration::from_secs(10)).await.unwrap().code(),
-            Some(3)
-        );
+        assert_eq!(process.wait(Duration::from_secs(10)).await.unwrap().code(), Some(3));
         assert_eq!(process.log(), "out\nerr\n");
         process.signal(libc::SIGTERM).unwrap();
     }
@@ -260,39 +226,17 @@ mod tests {
     #[tokio::test]
     async fn terminate_asks_first_and_kills_when_that_does_not_help() {
         let dir = tempfile::tempdir().unwrap();
-        let mut polite = sh(
-            "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done",
-            dir.path(),
-        );
-        wait::until("the trap", Duration::from_secs(10), || {
-            std::future::ready(polite.log().contains("ready"))
-        })
-        .await
-        .unwrap();
-        assert_eq!(
-            polite
-                .terminate(Duration::from_secs(10))
-                .await
-                .unwrap()
-                .code(),
-            Some(7)
-        );
+        let mut polite = sh("trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done", dir.path());
+        wait::until("the trap", Duration::from_secs(10), || std::future::ready(polite.log().contains("ready")))
+            .await
+            .unwrap();
+        assert_eq!(polite.terminate(Duration::from_secs(10)).await.unwrap().code(), Some(7));
 
-        let mut stubborn = sh(
-            "trap '' TERM; echo stubborn; while :; do sleep 0.01; done",
-            dir.path(),
-        );
-        wait::until("the trap", Duration::from_secs(10), || {
-            std::future::ready(stubborn.log().contains("stubborn"))
-        })
-        .await
-        .unwrap();
-        assert!(
-            stubborn
-                .terminate(Duration::from_millis(100))
-                .await
-                .is_err()
-        );
+        let mut stubborn = sh("trap '' TERM; echo stubborn; while :; do sleep 0.01; done", dir.path());
+        wait::until("the trap", Duration::from_secs(10), || std::future::ready(stubborn.log().contains("stubborn")))
+            .await
+            .unwrap();
+        assert!(stubborn.terminate(Duration::from_millis(100)).await.is_err());
         assert!(!is_running(stubborn.pid()));
     }
 
@@ -301,16 +245,8 @@ mod tests {
     async fn a_child_does_not_die_with_the_thread_that_started_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_owned();
-        let mut process = thread::spawn(move || sh("sleep 0.2; echo alive", &path))
-            .join()
-            .unwrap();
-        assert!(
-            process
-                .wait(Duration::from_secs(10))
-                .await
-                .unwrap()
-                .success()
-        );
+        let mut process = thread::spawn(move || sh("sleep 0.2; echo alive", &path)).join().unwrap();
+        assert!(process.wait(Duration::from_secs(10)).await.unwrap().success());
         assert_eq!(process.log(), "alive\n");
     }
 }

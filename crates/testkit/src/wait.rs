@@ -10,11 +10,7 @@ use tokio::time::{Instant, sleep};
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// Asks `condition` until it says `Some`; after `deadline` fails with `what` was awaited.
-pub async fn for_some<T, F>(
-    what: &str,
-    deadline: Duration,
-    mut condition: impl FnMut() -> F,
-) -> Result<T>
+pub async fn for_some<T, F>(what: &str, deadline: Duration, mut condition: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Option<T>>,
 {
@@ -31,11 +27,7 @@ where
 }
 
 /// Asks `condition` until it is true; after `deadline` fails with `what` was awaited.
-pub async fn until<F>(
-    what: &str,
-    deadline: Duration,
-    mut condition: impl FnMut() -> F,
-) -> Result<()>
+pub async fn until<F>(what: &str, deadline: Duration, mut condition: impl FnMut() -> F) -> Result<()>
 where
     F: Future<Output = bool>,
 {
@@ -61,9 +53,6 @@ mod tests {
         assert_eq!(third.await.unwrap(), 3);
 
         let never = until("the moon", Duration::from_millis(30), || async { false }).await;
-        assert_eq!(
-            never.unwrap_err().to_string(),
-            "waited 30ms in vain for the moon"
-        );
+        assert_eq!(never.unwrap_err().to_string(), "waited 30ms in vain for the moon");
     }
 }

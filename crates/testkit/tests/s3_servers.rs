@@ -11,25 +11,15 @@ async fn stores_and_lists(server: &S3Server) -> Result<()> {
     server.create_bucket("lake").await?;
     let client = server.client();
     let body = Seeded::new(1).bytes(0..100_000);
-    let etag = client
-        .put("lake", "a/odd name+%é.bin", body.clone())
-        .await?;
+    let etag = client.put("lake", "a/odd name+%é.bin", body.clone()).await?;
     client.put("lake", "b", "short").await?;
 
     assert_eq!(client.get("lake", "a/odd name+%é.bin").await?, body);
-    let head = client
-        .head("lake", "a/odd name+%é.bin")
-        .await?
-        .expect("it was stored");
+    let head = client.head("lake", "a/odd name+%é.bin").await?.expect("it was stored");
     assert_eq!((head.size, &head.etag), (100_000, &etag));
     assert_eq!(client.head("lake", "c").await?, None);
 
-    let keys: Vec<String> = client
-        .list("lake", "")
-        .await?
-        .into_iter()
-        .map(|object| object.key)
-        .collect();
+    let keys: Vec<String> = client.list("lake", "").await?.into_iter().map(|object| object.key).collect();
     assert_eq!(keys, ["a/odd name+%é.bin", "b"]);
     assert_eq!(client.list("lake", "a/").await?[0].etag, etag);
 
@@ -43,16 +33,8 @@ async fn shows_uploads(server: &S3Server) -> Result<()> {
     server.create_bucket("parts").await?;
     let client = server.client();
     assert_eq!(client.uploads("parts").await?, []);
-    let begun = client
-        .request(
-            Method::POST,
-            "parts",
-            "big",
-            &[("uploads", "")],
-            HeaderMap::new(),
-            Bytes::new(),
-        )
-        .await?;
+    let begun =
+        client.request(Method::POST, "parts", "big", &[("uploads", "")], HeaderMap::new(), Bytes::new()).await?;
     assert_eq!(begun.status(), StatusCode::OK);
     let uploads = client.uploads("parts").await?;
     assert_eq!(uploads.len(), 1);
@@ -75,10 +57,7 @@ async fn versitygw() -> Result<()> {
 
 #[tokio::test]
 async fn versitygw_in_another_region_pages_its_listings() -> Result<()> {
-    let options = Options {
-        region: "eu-west-1".to_owned(),
-        ..Options::default()
-    };
+    let options = Options { region: "eu-west-1".to_owned(), ..Options::default() };
     let server = Versitygw::start_with(&options).await?;
     server.create_bucket("many").await?;
     let client = server.client();
@@ -109,12 +88,7 @@ async fn moto_stores_what_no_file_system_can() -> Result<()> {
         client.put("odd", key, key.to_owned()).await?;
         assert_eq!(client.get("odd", key).await?, key);
     }
-    let keys: Vec<String> = client
-        .list("odd", "")
-        .await?
-        .into_iter()
-        .map(|object| object.key)
-        .collect();
+    let keys: Vec<String> = client.list("odd", "").await?.into_iter().map(|object| object.key).collect();
     assert_eq!(keys, ["a", "a/b", "up/../down", "x//y"]);
     Ok(())
 }

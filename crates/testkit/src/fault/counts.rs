@@ -64,16 +64,10 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn new<B>(request: &Request<B>) -> Self {
-        let range = request
-            .headers()
-            .get(header::RANGE)
-            .and_then(|value| value.to_str().ok());
+        let range = request.headers().get(header::RANGE).and_then(|value| value.to_str().ok());
         Self {
             method: request.method().clone(),
-            target: request
-                .uri()
-                .path_and_query()
-                .map_or_else(String::new, ToString::to_string),
+            target: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),
             range: range.map(str::to_owned),
             status: AtomicU16::new(0),
             asked: AtomicU64::new(0),
@@ -84,13 +78,9 @@ impl Record {
 
     /// Notes the status, and what a successful GET asked for.
     pub(super) fn answered<B>(&self, response: &http::Response<B>) {
-        self.status
-            .store(response.status().as_u16(), Ordering::Relaxed);
+        self.status.store(response.status().as_u16(), Ordering::Relaxed);
         if self.method == Method::GET && response.status().is_success() {
-            self.asked.store(
-                asked(self.range.as_deref(), response.headers()),
-                Ordering::Relaxed,
-            );
+            self.asked.store(asked(self.range.as_deref(), response.headers()), Ordering::Relaxed);
         }
     }
 
@@ -110,11 +100,8 @@ impl Record {
 /// The length of the range, cut at the object's end as `Content-Range` tells it; without a range the whole answer.
 fn asked(range: Option<&str>, answer: &HeaderMap) -> u64 {
     let text = |name| answer.get(name).and_then(|value| value.to_str().ok());
-    let length = text(header::CONTENT_LENGTH)
-        .and_then(|length| length.parse().ok())
-        .unwrap_or(0);
-    let object =
-        text(header::CONTENT_RANGE).and_then(|range| range.rsplit_once('/')?.1.parse::<u64>().ok());
+    let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok()).unwrap_or(0);
+    let object = text(header::CONTENT_RANGE).and_then(|range| range.rsplit_once('/')?.1.parse::<u64>().ok());
     let bounds = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
     match (bounds, object) {
         (Some((first, last)), Some(object)) => match (first.parse::<u64>(), last.parse::<u64>()) {
@@ -160,20 +147,12 @@ impl Counts {
 
     pub(super) fn totals_of(&self, matches: impl Fn(&Seen) -> bool) -> Totals {
         let mut totals = Totals::default();
-        self.lock()
-            .records
-            .iter()
-            .filter(|record| matches(&record.seen()))
-            .for_each(|record| totals.add(record));
+        self.lock().records.iter().filter(|record| matches(&record.seen())).for_each(|record| totals.add(record));
         totals
     }
 
     pub(super) fn seen(&self) -> Vec<Seen> {
-        self.lock()
-            .records
-            .iter()
-            .map(|record| record.seen())
-            .collect()
+        self.lock().records.iter().map(|record| record.seen()).collect()
     }
 
     pub(super) fn reset(&self) {
@@ -191,27 +170,17 @@ mod tests {
 
     #[test]
     fn bytes_asked() {
-        let check =
-            |range: Option<&str>, content_range: Option<&str>, length: &str, expected: u64| {
-                let mut answer = HeaderMap::new();
-                answer.insert(header::CONTENT_LENGTH, length.parse().unwrap());
-                if let Some(content_range) = content_range {
-                    answer.insert(header::CONTENT_RANGE, content_range.parse().unwrap());
-                }
-                assert_eq!(
-                    asked(range, &answer),
-                    expected,
-                    "{range:?} {content_range:?}"
-                );
-            };
+        let check = |range: Option<&str>, content_range: Option<&str>, length: &str, expected: u64| {
+            let mut answer = HeaderMap::new();
+            answer.insert(header::CONTENT_LENGTH, length.parse().unwrap());
+            if let Some(content_range) = content_range {
+                answer.insert(header::CONTENT_RANGE, content_range.parse().unwrap());
+            }
+            assert_eq!(asked(range, &answer), expected, "{range:?} {content_range:?}");
+        };
         check(None, None, "1000", 1000);
         check(Some("bytes=0-99"), Some("bytes 0-99/1000"), "100", 100);
-        check(
-            Some("bytes=900-1999"),
-            Some("bytes 900-999/1000"),
-            "100",
-            100,
-        );
+        check(Some("bytes=900-1999"), Some("bytes 900-999/1000"), "100", 100);
         check(Some("bytes=900-"), Some("bytes 900-999/1000"), "100", 100);
         check(Some("bytes=-50"), Some("bytes 950-999/1000"), "50", 50);
         check(Some("bytes=-5000"), Some("bytes 0-999/1000"), "1000", 1000);

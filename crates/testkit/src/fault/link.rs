@@ -53,11 +53,7 @@ mod tests {
         };
         tokio::join!(stream(), stream());
         // 20 kB at 100 kB/s; a busy machine may take longer, never shorter.
-        assert!(
-            started.elapsed() >= Duration::from_millis(199),
-            "{:?}",
-            started.elapsed()
-        );
+        assert!(started.elapsed() >= Duration::from_millis(199), "{:?}", started.elapsed());
     }
 
     #[tokio::test]

@@ -55,9 +55,8 @@ struct Shared {
 impl Proxy {
     /// Starts a proxy before the server at `endpoint` (`http://host:port`), on the runtime of the caller.
     pub async fn start(endpoint: &str) -> Result<Self> {
-        let upstream = endpoint
-            .strip_prefix("http://")
-            .with_context(|| format!("{endpoint} is not http://host:port"))?;
+        let upstream =
+            endpoint.strip_prefix("http://").with_context(|| format!("{endpoint} is not http://host:port"))?;
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_MAX)
@@ -136,11 +135,8 @@ impl Proxy {
     pub fn accept(&self) -> Result<()> {
         let mut listening = lock(&self.listening);
         if listening.is_none() {
-            let listener = bind(self.address)?
-                .listen(BACKLOG)
-                .context("listening for the proxy")?;
-            *listening =
-                Some(tokio::spawn(serve(listener, Arc::clone(&self.shared))).abort_handle());
+            let listener = bind(self.address)?.listen(BACKLOG).context("listening for the proxy")?;
+            *listening = Some(tokio::spawn(serve(listener, Arc::clone(&self.shared))).abort_handle());
         }
         Ok(())
     }
@@ -177,9 +173,7 @@ fn bind(address: SocketAddr) -> Result<TcpSocket> {
     // The holder of the port and the listener share it.
     socket.set_reuseport(true)?;
     socket.set_reuseaddr(true)?;
-    socket
-        .bind(address)
-        .with_context(|| format!("binding {address}"))?;
+    socket.bind(address).with_context(|| format!("binding {address}"))?;
     Ok(socket)
 }
 
@@ -208,17 +202,11 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
         async move { shared.handle(request, reset).await }
     });
     // Its errors are the client's going away or the faults we injected.
-    let _ = hyper::server::conn::http1::Builder::new()
-        .serve_connection(TokioIo::new(socket), service)
-        .await;
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
 }
 
 impl Shared {
-    async fn handle(
-        &self,
-        request: Request<Incoming>,
-        reset: ResetOnDrop,
-    ) -> Result<Response<Body>, Error> {
+    async fn handle(&self, request: Request<Incoming>, reset: ResetOnDrop) -> Result<Response<Body>, Error> {
         let record = Arc::new(Record::new(&request));
         self.counts.begin(Arc::clone(&record));
         let link = *lock(&self.link);
@@ -227,9 +215,7 @@ impl Shared {
         match fault {
             Some(Fault::Reset) => break_off(&reset),
             Some(Fault::BlackHole) => std::future::pending().await,
-            Some(Fault::Status(status, code)) => {
-                self.refuse_with(&record, request, status, code).await
-            }
+            Some(Fault::Status(status, code)) => self.refuse_with(&record, request, status, code).await,
             Some(Fault::ErrorInOk(code)) => self.refuse_with(&record, request, 200, code).await,
             Some(Fault::Delay(delay)) => {
                 sleep(delay).await;
@@ -240,33 +226,19 @@ impl Shared {
                 self.pass(&record, request, link, None).await
             }
             Some(Fault::LoseAnswer) => {
-                self.pass(&record, request, link, None)
-                    .await?
-                    .into_body()
-                    .collect()
-                    .await?;
+                self.pass(&record, request, link, None).await?.into_body().collect().await?;
                 break_off(&reset)
             }
-            Some(Fault::CutBody(at)) => {
-                self.pass(&record, request, link, Some(End::Cut(at, reset)))
-                    .await
-            }
-            Some(Fault::StallBody(at)) => {
-                self.pass(&record, request, link, Some(End::Stall(at)))
-                    .await
-            }
+            Some(Fault::CutBody(at)) => self.pass(&record, request, link, Some(End::Cut(at, reset))).await,
+            Some(Fault::StallBody(at)) => self.pass(&record, request, link, Some(End::Stall(at))).await,
             Some(Fault::TruncateBody(at)) => {
-                let mut response = self
-                    .pass(&record, request, link, Some(End::Truncate(at)))
-                    .await?;
+                let mut response = self.pass(&record, request, link, Some(End::Truncate(at))).await?;
                 claim_length(&mut response, at);
                 Ok(response)
             }
             Some(Fault::WrongEtag(etag)) => {
                 let mut response = self.pass(&record, request, link, None).await?;
-                response
-                    .headers_mut()
-                    .insert(header::ETAG, HeaderValue::from_static(etag));
+                response.headers_mut().insert(header::ETAG, HeaderValue::from_static(etag));
                 Ok(response)
             }
             None => self.pass(&record, request, link, None).await,
@@ -282,25 +254,17 @@ impl Shared {
         end: Option<End>,
     ) -> Result<Response<Body>, Error> {
         let (mut parts, body) = request.into_parts();
-        let target = parts
-            .uri
-            .path_and_query()
-            .map_or("/", |target| target.as_str());
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         parts.uri = Uri::try_from(format!("http://{}{target}", self.upstream))?;
         // We have answered it ourselves: hyper tells the client to continue when we read the body.
         parts.headers.remove(header::EXPECT);
         let body = if body.is_end_stream() {
-            Full::default()
-                .map_err(|never| match never {})
-                .boxed_unsync()
+            Full::default().map_err(|never| match never {}).boxed_unsync()
         } else {
             let count = counting(Arc::clone(record), |record| &record.received);
             self.relay(body, &self.to_server, link, None, count)
         };
-        let response = self
-            .client
-            .request(Request::from_parts(parts, body))
-            .await?;
+        let response = self.client.request(Request::from_parts(parts, body)).await?;
         record.answered(&response);
         let count = counting(Arc::clone(record), |record| &record.sent);
         Ok(response.map(|body| self.relay(body, &self.to_client, link, end, count)))
@@ -314,14 +278,7 @@ impl Shared {
         end: Option<End>,
         count: Box<dyn Fn(u64) + Send + Sync>,
     ) -> Body {
-        Relay {
-            body,
-            pacer: Arc::clone(pacer),
-            bytes_per_second: link.bytes_per_second,
-            end,
-            count,
-        }
-        .into_body()
+        Relay { body, pacer: Arc::clone(pacer), bytes_per_second: link.bytes_per_second, end, count }.into_body()
     }
 
     /// Answers with an S3 error in the store's place, after the client has sent its body.
@@ -340,11 +297,7 @@ impl Shared {
         let response = Response::builder()
             .status(StatusCode::from_u16(status)?)
             .header(header::CONTENT_TYPE, "application/xml")
-            .body(
-                Full::new(Bytes::from(xml))
-                    .map_err(|never| match never {})
-                    .boxed_unsync(),
-            )?;
+            .body(Full::new(Bytes::from(xml)).map_err(|never| match never {}).boxed_unsync())?;
         record.answered(&response);
         Ok(response)
     }
@@ -358,12 +311,8 @@ fn break_off(reset: &ResetOnDrop) -> Result<Response<Body>, Error> {
 
 fn claim_length(response: &mut Response<Body>, length: u64) {
     let real = response.headers().get(header::CONTENT_LENGTH);
-    let real = real
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        .unwrap_or(u64::MAX);
-    response
-        .headers_mut()
-        .insert(header::CONTENT_LENGTH, HeaderValue::from(length.min(real)));
+    let real = real.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(u64::MAX);
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length.min(real)));
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -69,11 +69,7 @@ struct State {
 
 impl Relay {
     pub(super) fn into_body(self) -> Body {
-        let state = State {
-            relay: self,
-            pending: Bytes::new(),
-            passed: 0,
-        };
+        let state = State { relay: self, pending: Bytes::new(), passed: 0 };
         let frames = stream::unfold(Some(state), |state| async {
             let mut state = state?;
             match state.next().await {
@@ -89,12 +85,7 @@ impl Relay {
 
 impl State {
     async fn next(&mut self) -> Option<Result<Frame<Bytes>, Error>> {
-        if self
-            .relay
-            .end
-            .as_ref()
-            .is_some_and(|end| self.passed >= end.at())
-        {
+        if self.relay.end.as_ref().is_some_and(|end| self.passed >= end.at()) {
             return self.end_early().await;
         }
         while self.pending.is_empty() {
@@ -106,21 +97,10 @@ impl State {
                 Err(error) => return Some(Err(error.into())),
             }
         }
-        let left = self
-            .relay
-            .end
-            .as_ref()
-            .map_or(u64::MAX, |end| end.at() - self.passed);
-        let size = self
-            .pending
-            .len()
-            .min(PIECE_BYTES)
-            .min(usize::try_from(left).unwrap_or(usize::MAX));
+        let left = self.relay.end.as_ref().map_or(u64::MAX, |end| end.at() - self.passed);
+        let size = self.pending.len().min(PIECE_BYTES).min(usize::try_from(left).unwrap_or(usize::MAX));
         let piece = self.pending.split_to(size);
-        self.relay
-            .pacer
-            .carry(piece.len(), self.relay.bytes_per_second)
-            .await;
+        self.relay.pacer.carry(piece.len(), self.relay.bytes_per_second).await;
         self.passed += piece.len() as u64;
         (self.relay.count)(piece.len() as u64);
         Some(Ok(Frame::data(piece)))

@@ -60,10 +60,7 @@ impl When {
 
     /// Requests with this method.
     pub fn method(method: Method) -> Self {
-        Self {
-            method: Some(method),
-            ..Self::default()
-        }
+        Self { method: Some(method), ..Self::default() }
     }
 
     /// GET of an object or a listing.
@@ -128,15 +125,10 @@ impl When {
     fn matches(&self, method: &Method, uri: &Uri) -> bool {
         let has = |name: &&str| {
             let pairs = uri.query().unwrap_or_default().split('&');
-            pairs
-                .into_iter()
-                .any(|pair| pair.split('=').next() == Some(*name))
+            pairs.into_iter().any(|pair| pair.split('=').next() == Some(*name))
         };
         self.method.as_ref().is_none_or(|wanted| wanted == method)
-            && self
-                .path_contains
-                .as_ref()
-                .is_none_or(|part| uri.path().contains(part.as_str()))
+            && self.path_contains.as_ref().is_none_or(|part| uri.path().contains(part.as_str()))
             && self.query_has.iter().all(has)
     }
 }
@@ -164,12 +156,7 @@ impl Rules {
     pub(super) fn add(&mut self, when: When, fault: Fault) -> RuleId {
         let id = RuleId(self.next_id);
         self.next_id += 1;
-        self.rules.push(Rule {
-            id,
-            when,
-            fault,
-            matched: 0,
-        });
+        self.rules.push(Rule { id, when, fault, matched: 0 });
         id
     }
 
@@ -192,11 +179,7 @@ impl Rules {
 
     /// The fault of the first rule that strikes this request. Rules behind it do not count the request.
     pub(super) fn strike(&mut self, method: &Method, uri: &Uri) -> Option<Fault> {
-        for rule in self
-            .rules
-            .iter_mut()
-            .filter(|rule| rule.when.matches(method, uri))
-        {
+        for rule in self.rules.iter_mut().filter(|rule| rule.when.matches(method, uri)) {
             rule.matched += 1;
             let past = rule.matched.saturating_sub(rule.when.skipped);
             if past > 0 && rule.when.struck_max.is_none_or(|max| past <= max) {
@@ -229,11 +212,7 @@ impl Gate {
             first
         });
         // The gate itself holds the sender, so the channel cannot close under us.
-        let _ = self
-            .0
-            .subscribe()
-            .wait_for(|state| *state == GateState::Open)
-            .await;
+        let _ = self.0.subscribe().wait_for(|state| *state == GateState::Open).await;
     }
 }
 
@@ -251,11 +230,7 @@ impl Hold {
     pub async fn reached(&self, deadline: Duration) -> Result<()> {
         let mut state = self.0.0.subscribe();
         let reached = state.wait_for(|state| *state != GateState::Closed);
-        timeout(deadline, reached)
-            .await
-            .context("no request came to be held")?
-            .map(drop)
-            .context("the gate is gone")
+        timeout(deadline, reached).await.context("no request came to be held")?.map(drop).context("the gate is gone")
     }
 
     /// Lets the held requests go, and those that come later.
@@ -298,20 +273,10 @@ mod tests {
             rules.add(when, Fault::Reset);
             assert_eq!(struck(&mut rules, method, uri), expected, "{uri}");
         };
-        check(
-            When::complete_upload(),
-            Method::POST,
-            "/b/k?uploadId=7",
-            true,
-        );
+        check(When::complete_upload(), Method::POST, "/b/k?uploadId=7", true);
         check(When::complete_upload(), Method::POST, "/b/k?uploads", false);
         check(When::begin_upload(), Method::POST, "/b/k?uploads=", true);
-        check(
-            When::upload_part(),
-            Method::PUT,
-            "/b/k?partNumber=1&uploadId=7",
-            true,
-        );
+        check(When::upload_part(), Method::PUT, "/b/k?partNumber=1&uploadId=7", true);
         check(When::list(), Method::GET, "/b?list-type=2&prefix=", true);
         check(When::list(), Method::GET, "/b/list-type", false);
     }

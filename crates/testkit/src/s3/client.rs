@@ -34,10 +34,7 @@ impl std::fmt::Debug for Access {
 impl Access {
     /// The same store through another address, as through a [`crate::fault::Proxy`].
     pub fn through(&self, endpoint: &str) -> Self {
-        Self {
-            endpoint: endpoint.to_owned(),
-            ..self.clone()
-        }
+        Self { endpoint: endpoint.to_owned(), ..self.clone() }
     }
 
     /// The variables that S3 programs read their credentials from.
@@ -108,24 +105,13 @@ impl Client {
         body: Bytes,
     ) -> Result<Response<Bytes>> {
         let uri = format!("{}{}", self.access.endpoint, target(bucket, key, query));
-        let (mut parts, ()) = Request::builder()
-            .method(method)
-            .uri(uri)
-            .body(())?
-            .into_parts();
+        let (mut parts, ()) = Request::builder().method(method).uri(uri).body(())?.into_parts();
         parts.headers = headers;
         self.sign(&mut parts).await?;
         let what = format!("{} {}", parts.method, parts.uri);
-        let response = self
-            .http
-            .request(Request::from_parts(parts, Full::new(body)))
-            .await;
+        let response = self.http.request(Request::from_parts(parts, Full::new(body))).await;
         let (parts, body) = response.with_context(|| what.clone())?.into_parts();
-        let body = body
-            .collect()
-            .await
-            .with_context(|| format!("reading the answer to {what}"))?
-            .to_bytes();
+        let body = body.collect().await.with_context(|| format!("reading the answer to {what}"))?.to_bytes();
         Ok(Response::from_parts(parts, body))
     }
 
@@ -137,9 +123,7 @@ impl Client {
             expires_in: None,
         };
         let signer = RequestSigner::new("s3", &self.access.region);
-        signer
-            .sign_request(&SigningContext::new(), parts, Some(&credential), None)
-            .await?;
+        signer.sign_request(&SigningContext::new(), parts, Some(&credential), None).await?;
         Ok(())
     }
 
@@ -151,18 +135,13 @@ impl Client {
         query: &[(&str, &str)],
         body: Bytes,
     ) -> Result<Response<Bytes>> {
-        self.request(method, bucket, key, query, HeaderMap::new(), body)
-            .await
+        self.request(method, bucket, key, query, HeaderMap::new(), body).await
     }
 
     /// Makes a bucket; one that is there already is fine.
     pub async fn create_bucket(&self, bucket: &str) -> Result<()> {
-        let response = self
-            .simple(Method::PUT, bucket, "", &[], Bytes::new())
-            .await?;
-        if response.status() == StatusCode::CONFLICT
-            && text(&response).contains("BucketAlreadyOwnedByYou")
-        {
+        let response = self.simple(Method::PUT, bucket, "", &[], Bytes::new()).await?;
+        if response.status() == StatusCode::CONFLICT && text(&response).contains("BucketAlreadyOwnedByYou") {
             return Ok(());
         }
         expect_success(&response, &format!("making the bucket {bucket}"))
@@ -170,46 +149,32 @@ impl Client {
 
     /// Stores an object, and returns its tag.
     pub async fn put(&self, bucket: &str, key: &str, body: impl Into<Bytes>) -> Result<String> {
-        let response = self
-            .simple(Method::PUT, bucket, key, &[], body.into())
-            .await?;
+        let response = self.simple(Method::PUT, bucket, key, &[], body.into()).await?;
         expect_success(&response, &format!("storing {bucket}/{key}"))?;
         Ok(header_text(&response, header::ETAG))
     }
 
     /// The bytes of an object.
     pub async fn get(&self, bucket: &str, key: &str) -> Result<Bytes> {
-        let response = self
-            .simple(Method::GET, bucket, key, &[], Bytes::new())
-            .await?;
+        let response = self.simple(Method::GET, bucket, key, &[], Bytes::new()).await?;
         expect_success(&response, &format!("reading {bucket}/{key}"))?;
         Ok(response.into_body())
     }
 
     /// Length and tag of an object, or `None` if there is none.
     pub async fn head(&self, bucket: &str, key: &str) -> Result<Option<Object>> {
-        let response = self
-            .simple(Method::HEAD, bucket, key, &[], Bytes::new())
-            .await?;
+        let response = self.simple(Method::HEAD, bucket, key, &[], Bytes::new()).await?;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         expect_success(&response, &format!("asking for {bucket}/{key}"))?;
-        let size = header_text(&response, header::CONTENT_LENGTH)
-            .parse()
-            .context("an object's length is a number")?;
-        Ok(Some(Object {
-            key: key.to_owned(),
-            size,
-            etag: header_text(&response, header::ETAG),
-        }))
+        let size = header_text(&response, header::CONTENT_LENGTH).parse().context("an object's length is a number")?;
+        Ok(Some(Object { key: key.to_owned(), size, etag: header_text(&response, header::ETAG) }))
     }
 
     /// Deletes an object; one that is not there is fine.
     pub async fn delete(&self, bucket: &str, key: &str) -> Result<()> {
-        let response = self
-            .simple(Method::DELETE, bucket, key, &[], Bytes::new())
-            .await?;
+        let response = self.simple(Method::DELETE, bucket, key, &[], Bytes::new()).await?;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(());
         }
@@ -238,14 +203,8 @@ impl Client {
         Ok(page.upload)
     }
 
-    async fn get_xml<T: serde::de::DeserializeOwned>(
-        &self,
-        bucket: &str,
-        query: &[(&str, &str)],
-    ) -> Result<T> {
-        let response = self
-            .simple(Method::GET, bucket, "", query, Bytes::new())
-            .await?;
+    async fn get_xml<T: serde::de::DeserializeOwned>(&self, bucket: &str, query: &[(&str, &str)]) -> Result<T> {
+        let response = self.simple(Method::GET, bucket, "", query, Bytes::new()).await?;
         expect_success(&response, &format!("listing {bucket}"))?;
         let xml = text(&response);
         quick_xml::de::from_str(&xml).with_context(|| format!("reading the listing {xml}"))
@@ -272,21 +231,11 @@ fn text(response: &Response<Bytes>) -> String {
 }
 
 fn header_text(response: &Response<Bytes>, name: header::HeaderName) -> String {
-    response
-        .headers()
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
-        .to_owned()
+    response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 fn expect_success(response: &Response<Bytes>, what: &str) -> Result<()> {
-    ensure!(
-        response.status().is_success(),
-        "{what}: {} {}",
-        response.status(),
-        text(response)
-    );
+    ensure!(response.status().is_success(), "{what}: {} {}", response.status(), text(response));
     Ok(())
 }
 
@@ -325,10 +274,7 @@ mod tests {
     fn targets_are_encoded_once() {
         assert_eq!(target("b", "", &[]), "/b");
         assert_eq!(target("b", "a b/c%d+é", &[]), "/b/a%20b/c%25d%2B%C3%A9");
-        assert_eq!(
-            target("b", "", &[("list-type", "2"), ("prefix", "x/y")]),
-            "/b?list-type=2&prefix=x%2Fy"
-        );
+        assert_eq!(target("b", "", &[("list-type", "2"), ("prefix", "x/y")]), "/b?list-type=2&prefix=x%2Fy");
     }
 
     #[test]

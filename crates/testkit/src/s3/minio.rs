@@ -22,11 +22,7 @@ impl Minio {
                 .env("MINIO_ROOT_PASSWORD", &instance.access.secret_key)
                 // It keeps certificates and settings in the home directory otherwise.
                 .env("HOME", instance.dir)
-                .envs([
-                    ("MINIO_BROWSER", "off"),
-                    ("MINIO_UPDATE", "off"),
-                    ("MINIO_CI_CD", "1"),
-                ])
+                .envs([("MINIO_BROWSER", "off"), ("MINIO_UPDATE", "off"), ("MINIO_CI_CD", "1")])
                 .args(["server", "--quiet"])
                 .arg(format!("--address=127.0.0.1:{}", instance.port))
                 .arg(instance.data);

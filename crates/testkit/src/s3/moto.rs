@@ -17,9 +17,7 @@ impl Moto {
         let program = installed("moto", "bin/moto_server")?;
         S3Server::start("moto", "us-east-1", |instance: &Instance<'_>| {
             let mut command = Command::new(&program);
-            command
-                .args(["-H", "127.0.0.1", "-p"])
-                .arg(instance.port.to_string());
+            command.args(["-H", "127.0.0.1", "-p"]).arg(instance.port.to_string());
             command.current_dir(instance.dir);
             Ok(command)
         })

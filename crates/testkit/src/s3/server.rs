@@ -1,7 +1,6 @@
 //! What all S3 servers share: finding the program, a free port, a secret, waiting for the first answer.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,13 +12,14 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::{Access, Client};
+use crate::port::Port;
 use crate::process::Process;
 use crate::wait;
 
 /// A busy machine starts a Python server slowly.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Another process may take the port between our look and the server's bind: then try another port.
+/// A program that is no test of ours may take the port before the server binds it: then try another.
 const ATTEMPTS_MAX: usize = 5;
 
 /// A running S3 server with its own data, port and credentials; ends when dropped.
@@ -28,6 +28,7 @@ pub struct S3Server {
     process: Process,
     client: Client,
     data: PathBuf,
+    _port: Port,
     /// Removed after the process has ended: fields drop in this order.
     _dir: TempDir,
 }
@@ -69,35 +70,23 @@ impl S3Server {
         region: &str,
         command: impl Fn(&Instance<'_>) -> Result<Command>,
     ) -> Result<Self> {
-        let dir = tempfile::Builder::new()
-            .prefix("forebay-s3-")
-            .tempdir()
-            .context("making a directory for a server")?;
+        let dir =
+            tempfile::Builder::new().prefix("forebay-s3-").tempdir().context("making a directory for a server")?;
         let data = dir.path().join("data");
         std::fs::create_dir(&data)?;
         for _ in 0..ATTEMPTS_MAX {
-            let port = free_port()?;
+            let port = Port::reserve()?;
             let access = Access {
-                endpoint: format!("http://127.0.0.1:{port}"),
+                endpoint: format!("http://{}", port.address()),
                 access_key: "forebay".to_owned(),
                 // Its own, so that a stranger on our port would refuse us.
                 secret_key: format!("secret{:016x}", rand::random::<u64>()),
                 region: region.to_owned(),
             };
-            let instance = Instance {
-                dir: dir.path(),
-                data: &data,
-                port,
-                access: &access,
-            };
+            let instance = Instance { dir: dir.path(), data: &data, port: port.number(), access: &access };
             let process = Process::start(name, command(&instance)?, &dir.path().join("log"))?;
             if let Some((process, client)) = wait_for_answer(process, access).await? {
-                return Ok(Self {
-                    process,
-                    client,
-                    data,
-                    _dir: dir,
-                });
+                return Ok(Self { process, client, data, _port: port, _dir: dir });
             }
         }
         bail!("{name} found no free port {ATTEMPTS_MAX} times in a row")
@@ -115,10 +104,7 @@ pub(super) struct Instance<'a> {
 }
 
 /// `None` when the process could not bind its port.
-async fn wait_for_answer(
-    mut process: Process,
-    access: Access,
-) -> Result<Option<(Process, Client)>> {
+async fn wait_for_answer(mut process: Process, access: Access) -> Result<Option<(Process, Client)>> {
     let client = access.client();
     let what = format!("the first answer of {}", process.name());
     let ended = wait::for_some(&what, START_DEADLINE, || {
@@ -137,26 +123,14 @@ async fn wait_for_answer(
     match ended {
         None => Ok(Some((process, client))),
         Some(_) if process.log().to_lowercase().contains("in use") => Ok(None),
-        Some(status) => bail!(
-            "{} ended at once ({status}): {}",
-            process.name(),
-            process.log_tail()
-        ),
+        Some(status) => bail!("{} ended at once ({status}): {}", process.name(), process.log_tail()),
     }
 }
 
 /// Lists the buckets, which only the right secret may.
 async fn is_answering(client: &Client) -> bool {
-    let answer = client
-        .request(Method::GET, "", "", &[], HeaderMap::new(), Bytes::new())
-        .await;
+    let answer = client.request(Method::GET, "", "", &[], HeaderMap::new(), Bytes::new()).await;
     answer.is_ok_and(|response| response.status().is_success())
-}
-
-fn free_port() -> Result<u16> {
-    let listener =
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("asking the kernel for a free port")?;
-    Ok(listener.local_addr()?.port())
 }
 
 #[derive(Deserialize)]
@@ -168,16 +142,10 @@ struct Release {
 pub(super) fn installed(server: &str, file: &str) -> Result<PathBuf> {
     let releases: BTreeMap<String, Release> =
         serde_json::from_str(include_str!("../../servers.json")).context("reading servers.json")?;
-    let version = &releases
-        .get(server)
-        .with_context(|| format!("servers.json has no {server}"))?
-        .version;
+    let version = &releases.get(server).with_context(|| format!("servers.json has no {server}"))?.version;
     let path = cache_dir()?.join(format!("{server}-{version}")).join(file);
     if !path.is_file() {
-        bail!(
-            "{server} {version} is not installed ({} is missing); run: cargo xtask setup",
-            path.display()
-        );
+        bail!("{server} {version} is not installed ({} is missing); run: cargo xtask setup", path.display());
     }
     Ok(path)
 }
@@ -186,9 +154,7 @@ pub(super) fn installed(server: &str, file: &str) -> Result<PathBuf> {
 fn cache_dir() -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME").filter(|dir| Path::new(dir).is_absolute()) {
         Some(dir) => PathBuf::from(dir),
-        None => std::env::home_dir()
-            .context("no home directory: set HOME or XDG_CACHE_HOME")?
-            .join(".cache"),
+        None => std::env::home_dir().context("no home directory: set HOME or XDG_CACHE_HOME")?.join(".cache"),
     };
     Ok(base.join("forebay"))
 }

@@ -22,10 +22,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            region: "us-east-1".to_owned(),
-            versioning: false,
-        }
+        Self { region: "us-east-1".to_owned(), versioning: false }
     }
 }
 

@@ -1,0 +1,188 @@
+//! One `forebay server` process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+
+use super::NodeSettings;
+use crate::port::Port;
+use crate::process::Process;
+use crate::wait;
+
+/// The ports of a process; they stay reserved while it is down.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    pub(super) web: Port,
+    pub(super) master: Option<Port>,
+    pub(super) data: Port,
+    pub(super) control: Port,
+}
+
+impl Addresses {
+    pub(super) fn reserve(master: Option<Port>) -> Result<Self> {
+        Ok(Self { web: Port::reserve()?, master, data: Port::reserve()?, control: Port::reserve()? })
+    }
+}
+
+/// One process of a cluster, running or not.
+#[derive(Debug)]
+pub struct Node {
+    name: String,
+    program: PathBuf,
+    dir: PathBuf,
+    environment: Vec<(String, String)>,
+    addresses: Addresses,
+    process: Process,
+}
+
+impl Node {
+    pub(super) fn start(
+        name: &str,
+        program: &Path,
+        cluster_dir: &Path,
+        settings: &NodeSettings,
+        environment: &[(String, String)],
+        master: Option<Port>,
+    ) -> Result<Self> {
+        let dir = cluster_dir.join(name);
+        std::fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
+        let addresses = Addresses::reserve(master)?;
+        std::fs::write(dir.join("forebay.toml"), settings.toml(&dir, &addresses))?;
+        let process = launch(name, program, &dir, environment)?;
+        Ok(Self {
+            name: name.to_owned(),
+            program: program.to_owned(),
+            dir,
+            environment: environment.to_vec(),
+            addresses,
+            process,
+        })
+    }
+
+    /// Its directory: `forebay.toml`, `log`, `data/`, and relative tier directories.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where clients and workers reach the master, if it is one.
+    pub fn master_address(&self) -> Option<SocketAddr> {
+        self.addresses.master.as_ref().map(Port::address)
+    }
+
+    /// Where its data plane listens.
+    pub fn data_address(&self) -> SocketAddr {
+        self.addresses.data.address()
+    }
+
+    /// The process, for signals and the log.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Stops it in its tracks: connections stay open and nothing answers.
+    pub fn pause(&mut self) -> Result<()> {
+        self.process.signal(libc::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    pub fn resume(&mut self) -> Result<()> {
+        self.process.signal(libc::SIGCONT)
+    }
+
+    /// SIGTERM, and waits until it has ended by itself.
+    pub async fn terminate(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        self.process.terminate(deadline).await
+    }
+
+    /// Starts it again on the same directory and ports, after killing it if it still runs. The log goes on.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process = launch(&self.name, &self.program, &self.dir, &self.environment)?;
+        Ok(())
+    }
+
+    /// Waits until `/readyz` says 200; fails at once when the process has ended.
+    pub async fn wait_ready(&mut self, deadline: Duration) -> Result<()> {
+        let what = format!("{} to be ready", self.name);
+        let address = self.addresses.web.address();
+        let ended = wait::for_some(&what, deadline, || {
+            let status = self.process.exit_status();
+            async move {
+                match status {
+                    Err(error) => Some(Err(error)),
+                    Ok(Some(status)) => Some(Ok(Some(status))),
+                    Ok(None) => is_ready(address).await.then_some(Ok(None)),
+                }
+            }
+        });
+        match ended.await.with_context(|| self.process.log_tail())?? {
+            None => Ok(()),
+            Some(status) => bail!("{} ended ({status}): {}", self.name, self.process.log_tail()),
+        }
+    }
+
+    /// The text of a page of the web port, such as `/metrics`.
+    pub async fn web(&self, path: &str) -> Result<String> {
+        let (status, body) = get(self.addresses.web.address(), path).await?;
+        anyhow::ensure!(status == StatusCode::OK, "{path} of {}: {status} {body}", self.name);
+        Ok(body)
+    }
+
+    /// The sum of a metric over its label sets; 0 while nothing has been counted.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        Ok(sum_of_metric(&self.web("/metrics").await?, name))
+    }
+}
+
+fn launch(name: &str, program: &Path, dir: &Path, environment: &[(String, String)]) -> Result<Process> {
+    let mut command = Command::new(program);
+    command.arg("server").arg("--config").arg(dir.join("forebay.toml")).current_dir(dir);
+    command.env_remove("FOREBAY_BIN").envs(environment.iter().map(|(name, value)| (name, value)));
+    Process::start(name, command, &dir.join("log"))
+}
+
+async fn is_ready(address: SocketAddr) -> bool {
+    get(address, "/readyz").await.is_ok_and(|(status, _)| status == StatusCode::OK)
+}
+
+async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, String)> {
+    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let response = client.get(format!("http://{address}{path}").parse()?).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+/// Reads Prometheus's text format: `name{labels} value`.
+fn sum_of_metric(text: &str, name: &str) -> f64 {
+    let values = text.lines().filter_map(|line| {
+        let (series, value) = line.rsplit_once(' ')?;
+        (series.split('{').next() == Some(name)).then(|| value.parse::<f64>().ok())?
+    });
+    values.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_summed_over_their_labels() {
+        let text = "# TYPE hits counter\nhits{tier=\"mem\"} 3\nhits{tier=\"ssd\"} 4.5\nhits_total 100\n";
+        assert_eq!(sum_of_metric(text, "hits"), 7.5);
+        assert_eq!(sum_of_metric(text, "misses"), 0.0);
+    }
+}

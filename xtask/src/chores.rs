@@ -1,0 +1,86 @@
+//! Test, lint, bench, demo: cargo started with the shared environment, each step announced.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::setup::{self, Purpose};
+use crate::{cargo, tools};
+
+/// `cargo xtask test [ARGS…]`: every test of the workspace; arguments go to `cargo test`.
+pub(crate) fn test(arguments: &[&str]) -> Result<()> {
+    setup::run(Purpose::Test)?;
+    let forebay = build_forebay()?;
+    step("tests", cargo_command(&["test", "--workspace"])?.args(arguments).env("FOREBAY_BIN", forebay))
+}
+
+/// `cargo xtask lint`: format, clippy, documentation, licences and duplicates.
+pub(crate) fn lint() -> Result<()> {
+    setup::run(Purpose::Lint)?;
+    step("format", &mut cargo_command(&["fmt", "--all", "--check"])?)?;
+    step(
+        "clippy",
+        &mut cargo_command(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?,
+    )?;
+    let mut doc = cargo_command(&["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])?;
+    step("documentation", doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+    let mut deny = Command::new(tools::cargo_deny()?);
+    deny.args(["--workspace", "--log-level", "error", "check", "licenses", "bans", "sources"]);
+    step("licences and duplicates", deny.current_dir(cargo::root()).envs(cargo::environment()?))
+}
+
+/// `cargo xtask bench NAME [--quick]`: tables on the terminal, JSON in `target/bench/`.
+pub(crate) fn bench(arguments: &[&str]) -> Result<()> {
+    setup::run(Purpose::Demo)?;
+    let forebay = build_forebay()?;
+    let mut run = cargo_command(&["run", "--quiet", "--package", "forebay-bench", "--"])?;
+    run.args(arguments).arg("--output").arg(cargo::root().join("target/bench")).env("FOREBAY_BIN", forebay);
+    step("bench", &mut run)
+}
+
+/// `cargo xtask demo [--once]`.
+pub(crate) fn demo(arguments: &[&str]) -> Result<()> {
+    setup::run(Purpose::Demo)?;
+    let forebay = build_forebay()?;
+    let mut run = cargo_command(&["run", "--quiet", "--package", "forebay-demo", "--"])?;
+    step("demo", run.args(arguments).env("FOREBAY_BIN", forebay))
+}
+
+/// Builds the binary that tests, demo and benches start, and says where it is.
+fn build_forebay() -> Result<PathBuf> {
+    step("build", &mut cargo_command(&["build", "--package", "forebay", "--bin", "forebay"])?)?;
+    Ok(target_dir()?.join("debug/forebay"))
+}
+
+fn target_dir() -> Result<PathBuf> {
+    let variables = cargo::environment()?;
+    let (_, dir) = variables.iter().find(|(name, _)| *name == "CARGO_TARGET_DIR").context("it is always set")?;
+    Ok(cargo::root().join(dir))
+}
+
+fn cargo_command(arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new(cargo::program());
+    command.args(arguments).current_dir(cargo::root()).envs(cargo::environment()?);
+    // Set for us by the cargo that runs us; a build script that saw it would be run again for nothing.
+    for name in std::env::vars_os().map(|(name, _)| name).filter(is_of_our_own_build) {
+        command.env_remove(name);
+    }
+    Ok(command)
+}
+
+fn is_of_our_own_build(name: &OsString) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" || name == "CARGO_MANIFEST_PATH"
+}
+
+fn step(name: &str, command: &mut Command) -> Result<()> {
+    println!("==> {name}");
+    let started = Instant::now();
+    let status = command.status().with_context(|| format!("starting {}", command.get_program().display()))?;
+    ensure!(status.success(), "{name} failed: {status}");
+    println!("==> {name}: {} s", started.elapsed().as_secs());
+    Ok(())
+}
