@@ -1,10 +1,21 @@
 //! The command line: `forebay NOUN VERB`.
 
 use crate::config::{self, Config, Flags};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use forebay_client::{Client, ClientConfig, Deadlines};
 use std::{path::PathBuf, process::ExitCode};
 
 mod config_command;
+mod failure;
+mod fs;
+mod generate;
+mod glob;
+mod mount;
+mod output;
+mod place;
+mod progress;
+mod status;
+mod suggest;
 
 /// One tree over your stores, read through a shared cache.
 #[derive(Debug, Parser)]
@@ -45,9 +56,21 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 enum Command {
     /// Runs a master, a worker or both; without a configuration file everything in one process, on loopback only.
     Server,
+    /// Files and directories of the tree.
+    #[command(subcommand)]
+    Fs(fs::FsCommand),
+    /// Stores in the tree.
+    #[command(subcommand)]
+    Mount(mount::MountCommand),
+    /// Shows masters, workers, tiers, capacity, hit ratio and mounts.
+    Status(status::Status),
     /// Shows or checks the configuration.
     #[command(subcommand)]
     Config(config_command::ConfigCommand),
+    /// Prints completions for a shell.
+    Completions(generate::Completions),
+    /// Writes manual pages.
+    Man(generate::Man),
 }
 
 impl Global {
@@ -67,26 +90,50 @@ impl Global {
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
     match cli.global.load() {
-        Ok(config) => dispatch(cli.command, config),
+        Ok(config) => dispatch(cli.command, config).unwrap_or_else(|error| {
+            failure::print(&error);
+            ExitCode::from(failure::exit_code(&error))
+        }),
         Err(errors) => {
-            for error in &errors {
-                eprintln!("error: {error}");
-            }
-            ExitCode::from(2)
+            errors.iter().for_each(|error| eprintln!("error: {error}"));
+            ExitCode::from(failure::EXIT_USAGE)
         }
     }
 }
 
-fn dispatch(command: Command, config: Config) -> ExitCode {
-    let result = match command {
-        Command::Server => crate::server::run(config),
-        Command::Config(command) => config_command::run(command, &config),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+fn dispatch(command: Command, config: Config) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Server => crate::server::run(config)?,
+        Command::Config(command) => config_command::run(command, &config)?,
+        Command::Completions(args) => generate::completions(&args, Cli::command())?,
+        Command::Man(args) => generate::man(&args, Cli::command())?,
+        Command::Fs(command) => return with_client(&config, async |client| fs::run(command, &client).await),
+        Command::Mount(command) => with_client(&config, async |client| mount::run(command, &client).await)?,
+        Command::Status(args) => with_client(&config, async |client| status::run(args, &client).await)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Connects to the masters of the configuration and runs `work`.
+fn with_client<T>(config: &Config, work: impl AsyncFnOnce(Client) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let result = runtime.block_on(async { work(Client::connect(client_config(config)).await?).await });
+    // A blocking read of standard input or a dead disk must not keep a finished command.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    result
+}
+
+fn client_config(config: &Config) -> ClientConfig {
+    let client = &config.settings.client;
+    ClientConfig {
+        same_host: client.same_host,
+        buffer_memory: client.memory_limit,
+        deadlines: Deadlines {
+            metadata: client.deadline.0,
+            read: client.deadline.0,
+            worker_silence: client.read_timeout.0,
+            ..Deadlines::default()
+        },
+        ..ClientConfig::new(config.settings.masters.iter().cloned())
     }
 }

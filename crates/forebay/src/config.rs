@@ -12,6 +12,8 @@ pub(crate) use document::document;
 pub(crate) use layers::{Config, ConfigError, Flags, load};
 pub(crate) use settings::{LogFormat, LogSettings, Role, Settings};
 
+pub(crate) use keys::nearest;
+
 /// The dotted name of every setting, in the order of the documentation.
 pub(crate) fn key_names() -> Vec<String> {
     keys::all().into_iter().map(|key| key.name).collect()

@@ -1,0 +1,142 @@
+//! `forebay fs cat`, `head` and `tail`.
+
+use super::{expand, expand_all, explain};
+use crate::cli::output::quit_on_closed_pipe;
+use anyhow::Context;
+use clap::Args;
+use forebay_base::ByteSize;
+use forebay_client::{Client, File};
+use futures::TryStreamExt;
+use std::{
+    ffi::{OsStr, OsString},
+    io::{self, Write},
+    ops::Range,
+};
+
+/// Bytes that `tail -n` looks at from the end before it looks at twice as many.
+const TAIL_STEP: u64 = 64 << 10;
+
+/// Writes files to standard output.
+#[derive(Debug, Args)]
+pub(crate) struct Cat {
+    /// Files of the tree; patterns are allowed.
+    #[arg(required = true)]
+    paths: Vec<OsString>,
+}
+
+/// Writes the start of a file.
+#[derive(Debug, Args)]
+pub(crate) struct Head {
+    /// A file of the tree.
+    path: OsString,
+    /// Lines.
+    #[arg(short = 'n', long, default_value_t = 10, conflicts_with = "bytes")]
+    lines: u64,
+    /// Bytes instead of lines, e.g. 4KiB.
+    #[arg(short = 'c', long)]
+    bytes: Option<ByteSize>,
+}
+
+/// Writes the end of a file.
+#[derive(Debug, Args)]
+pub(crate) struct Tail {
+    /// A file of the tree.
+    path: OsString,
+    /// Lines.
+    #[arg(short = 'n', long, default_value_t = 10, conflicts_with = "bytes")]
+    lines: u64,
+    /// Bytes instead of lines, e.g. 4KiB.
+    #[arg(short = 'c', long)]
+    bytes: Option<ByteSize>,
+}
+
+/// Writes whole files.
+pub(crate) async fn cat(args: Cat, client: &Client) -> anyhow::Result<()> {
+    for path in expand_all(client, &args.paths).await? {
+        let file = explain(client, &path, client.open(&path).await).await?;
+        let all = 0..file.len();
+        write_range(&file, all).await?;
+    }
+    Ok(())
+}
+
+/// Writes the start.
+pub(crate) async fn head(args: Head, client: &Client) -> anyhow::Result<()> {
+    let file = open_one(client, &args.path).await?;
+    if let Some(bytes) = args.bytes {
+        return write_range(&file, 0..bytes.0.min(file.len())).await;
+    }
+    let mut lines = args.lines;
+    let mut chunks = file.stream(..);
+    while lines > 0 {
+        let Some(chunk) = chunks.try_next().await? else { break };
+        let mut end = chunk.len();
+        for (at, _) in chunk.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+            lines -= 1;
+            if lines == 0 {
+                end = at + 1;
+                break;
+            }
+        }
+        write(&chunk[..end])?;
+    }
+    flush()
+}
+
+/// Writes the end.
+pub(crate) async fn tail(args: Tail, client: &Client) -> anyhow::Result<()> {
+    let file = open_one(client, &args.path).await?;
+    let start = match args.bytes {
+        Some(bytes) => file.len().saturating_sub(bytes.0),
+        None => start_of_last_lines(&file, args.lines).await?,
+    };
+    write_range(&file, start..file.len()).await
+}
+
+/// Where the last `lines` lines start: reads backwards in growing steps.
+async fn start_of_last_lines(file: &File, lines: u64) -> anyhow::Result<u64> {
+    let (mut end, mut step, mut found) = (file.len(), TAIL_STEP, 0);
+    if lines == 0 {
+        return Ok(end);
+    }
+    while end > 0 {
+        let start = end.saturating_sub(step);
+        let bytes = file.read_at(start, usize::try_from(end - start)?).await?;
+        for (at, _) in bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
+            let newline = start + at as u64;
+            // The last line's own newline ends it, so it starts none.
+            if newline + 1 == file.len() {
+                continue;
+            }
+            found += 1;
+            if found == lines {
+                return Ok(newline + 1);
+            }
+        }
+        (end, step) = (start, (step * 2).min(8 << 20));
+    }
+    Ok(0)
+}
+
+async fn open_one(client: &Client, argument: &OsStr) -> anyhow::Result<File> {
+    let paths = expand(client, argument).await?;
+    anyhow::ensure!(paths.len() == 1, "{} matches {} paths, one is needed", argument.to_string_lossy(), paths.len());
+    explain(client, &paths[0], client.open(&paths[0]).await).await
+}
+
+async fn write_range(file: &File, range: Range<u64>) -> anyhow::Result<()> {
+    let mut chunks = file.stream(range);
+    while let Some(chunk) = chunks.try_next().await? {
+        write(&chunk)?;
+    }
+    flush()
+}
+
+fn write(bytes: &[u8]) -> anyhow::Result<()> {
+    let written = io::stdout().lock().write_all(bytes);
+    written.inspect_err(quit_on_closed_pipe).context("cannot write to standard output")
+}
+
+fn flush() -> anyhow::Result<()> {
+    io::stdout().lock().flush().inspect_err(quit_on_closed_pipe).context("cannot write to standard output")
+}

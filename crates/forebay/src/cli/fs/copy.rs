@@ -1,0 +1,192 @@
+//! `forebay fs cp`: within the tree, and between it and local files.
+//!
+//! Sources are walked while files are copied, a few at a time, each streamed with bounded memory. A file appears at its
+//! target whole or not at all, on both sides.
+
+mod local;
+mod one;
+mod target;
+
+use super::walk::{self, Found};
+use crate::cli::{glob, output, place::Place, progress::Progress};
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use forebay_base::ByteSize;
+use forebay_client::Client;
+use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
+use serde_json::json;
+use std::{
+    ffi::OsString,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+use target::Target;
+
+/// Copies files and directories.
+#[derive(Debug, Args)]
+pub(crate) struct Cp {
+    /// What to copy, then where to: into it when that is a directory. `/lake/x` is in the tree, `file:/tmp/x`, `./x` and `x` are local.
+    #[arg(required = true, num_args = 2.., value_names = ["FROM", "TO"])]
+    paths: Vec<OsString>,
+    /// Directories with all below them.
+    #[arg(short, long)]
+    recursive: bool,
+    /// Leaves files alone that exist already; the others are replaced.
+    #[arg(short = 'n', long)]
+    no_clobber: bool,
+    /// Keeps modification times.
+    #[arg(short, long)]
+    preserve: bool,
+    /// Files at the same time.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    parallel: u16,
+    /// Does not keep in the cache what is copied.
+    #[arg(long)]
+    no_cache: bool,
+    /// No progress bar.
+    #[arg(short, long)]
+    quiet: bool,
+    /// The result as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What has been done so far.
+#[derive(Default)]
+struct Totals {
+    files: AtomicU64,
+    skipped: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// Copies. Ends at the first file that cannot be copied.
+pub(crate) async fn run(args: Cp, client: &Client) -> anyhow::Result<()> {
+    let (to, from) = args.paths.split_last().expect("clap asks for two");
+    let mut sources = Vec::new();
+    for argument in from {
+        match Place::parse(argument) {
+            Place::Tree(pattern) => sources.extend(glob::expand(client, &pattern).await?.into_iter().map(Source::Tree)),
+            Place::Local(path) => sources.push(Source::Local(path)),
+        }
+    }
+    let target = Target::find(client, Place::parse(to)).await?;
+    ensure!(
+        target.is_directory() || sources.len() == 1,
+        "{target} is not a directory: {} sources cannot be copied to it",
+        sources.len()
+    );
+    let progress = Progress::new(args.quiet || args.json);
+    let totals = Totals::default();
+    for source in sources {
+        let root = target.root_for(&source)?;
+        ensure!(!root.is_inside(&source), "cannot copy {source} into itself ({root})");
+        copy_tree(&args, client, &source, &root, &progress, &totals).await?;
+    }
+    progress.finish();
+    report(&args, &totals);
+    Ok(())
+}
+
+fn report(args: &Cp, totals: &Totals) {
+    let (files, skipped, bytes) =
+        (totals.files.load(Relaxed), totals.skipped.load(Relaxed), totals.bytes.load(Relaxed));
+    if args.json {
+        output::line(json!({ "files": files, "skipped": skipped, "bytes": bytes }));
+    } else if !args.quiet {
+        let left = if skipped == 0 { String::new() } else { format!(", {skipped} left alone") };
+        output::line(format_args!("{files} files, {} copied{left}", ByteSize(bytes)));
+    }
+}
+
+async fn copy_tree(
+    args: &Cp,
+    client: &Client,
+    source: &Source,
+    root: &Target,
+    progress: &Progress,
+    totals: &Totals,
+) -> anyhow::Result<()> {
+    let options = one::Options { no_clobber: args.no_clobber, preserve: args.preserve, no_cache: args.no_cache };
+    let items = source.items(client).map(|item| async move {
+        let item = item?;
+        let target = root.join(&item.below)?;
+        if item.is_directory {
+            ensure!(args.recursive, "{source} is a directory: use --recursive");
+            target.make_directory(client).await?;
+            return Ok(None);
+        }
+        progress.expect(item.length);
+        Ok(Some((item, target)))
+    });
+    // Directories are made in order, one after another, before what lies in them; files follow side by side.
+    items
+        .buffered(1)
+        .try_filter_map(|item| async move { Ok(item) })
+        .try_for_each_concurrent(usize::from(args.parallel), |(item, target)| async move {
+            progress.at(&target);
+            let copied = one::copy(client, &item.from, &target, options, |bytes| progress.done(bytes))
+                .await
+                .with_context(|| format!("cannot copy {} to {target}", item.from))?;
+            match copied {
+                Some(bytes) => {
+                    totals.files.fetch_add(1, Relaxed);
+                    totals.bytes.fetch_add(bytes, Relaxed);
+                }
+                None => {
+                    totals.skipped.fetch_add(1, Relaxed);
+                }
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// Something to copy.
+#[derive(Clone, Debug)]
+enum Source {
+    Tree(forebay_base::NsPath),
+    Local(std::path::PathBuf),
+}
+
+/// One file or directory at or below a source.
+struct Item {
+    from: Source,
+    /// Where below the source: empty for the source itself.
+    below: Vec<u8>,
+    is_directory: bool,
+    length: u64,
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Source::Tree(path) => path.fmt(f),
+            Source::Local(path) => write!(f, "file:{}", path.display()),
+        }
+    }
+}
+
+impl Source {
+    fn items(&self, client: &Client) -> BoxStream<'static, anyhow::Result<Item>> {
+        match self {
+            Source::Tree(path) => tree_items(client, path.clone()).boxed(),
+            Source::Local(path) => local::items(path.clone()).boxed(),
+        }
+    }
+}
+
+fn tree_items(
+    client: &Client,
+    root: forebay_base::NsPath,
+) -> impl Stream<Item = anyhow::Result<Item>> + Send + 'static {
+    walk::walk(client.clone(), root.clone()).and_then(move |found| {
+        let root = root.clone();
+        async move {
+            let (entry, is_directory) = match found {
+                Found::Directory(entry) => (entry, true),
+                Found::File(entry) => (entry, false),
+            };
+            let Some(below) = entry.path.below(&root) else { bail!("{} is not below {root}", entry.path) };
+            Ok(Item { below: below.to_vec(), is_directory, length: entry.length, from: Source::Tree(entry.path) })
+        }
+    })
+}

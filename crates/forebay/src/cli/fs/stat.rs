@@ -1,0 +1,65 @@
+//! `forebay fs stat`.
+
+use super::{expand_all, explain, sync_mode};
+use crate::cli::output;
+use clap::Args;
+use forebay_base::ByteSize;
+use forebay_client::{Client, Entry, StatOptions};
+use std::ffi::OsString;
+
+/// Shows all attributes.
+#[derive(Debug, Args)]
+pub(crate) struct Stat {
+    /// Paths of the tree; patterns are allowed.
+    #[arg(required = true)]
+    paths: Vec<OsString>,
+    /// Asks the store now, whatever the mount's sync interval.
+    #[arg(long)]
+    sync: bool,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows.
+pub(crate) async fn run(args: Stat, client: &Client) -> anyhow::Result<()> {
+    for path in expand_all(client, &args.paths).await? {
+        let options = StatOptions { sync: sync_mode(args.sync), with_xattrs: true };
+        let entry = explain(client, &path, client.stat_with(&path, options).await).await?;
+        if args.json { output::line(output::entry_json(&entry)) } else { print(&entry) }
+    }
+    Ok(())
+}
+
+fn print(entry: &Entry) {
+    let row = |name: &str, value: &dyn std::fmt::Display| output::line(format_args!("{name:>12}: {value}"));
+    row("path", &entry.path);
+    row("kind", &if entry.is_directory() { "directory" } else { "file" });
+    if entry.is_file() {
+        row("length", &format!("{} ({})", entry.length, ByteSize(entry.length)));
+        row("state", &state(entry));
+        row("version", &entry.version);
+        row("version tag", &entry.version_tag);
+        row("block size", &ByteSize(entry.block_size));
+        row("page size", &ByteSize(entry.page_size.into()));
+    }
+    row("mode", &format!("{} ({:04o})", output::mode(entry), entry.mode));
+    row("owner", &format!("{}:{}", entry.owner, entry.group));
+    row("modified", &output::time(entry.modified));
+    row("accessed", &output::time(entry.accessed));
+    row("changed", &output::time(entry.changed));
+    row("inode", &entry.inode);
+    row("mount", &format!("{}{}", entry.mount, if entry.mount_point { " (mounted here)" } else { "" }));
+    for xattr in &entry.xattrs {
+        let value = String::from_utf8_lossy(&xattr.value).into_owned();
+        row("xattr", &format!("{}={value:?}", String::from_utf8_lossy(&xattr.name)));
+    }
+}
+
+fn state(entry: &Entry) -> &'static str {
+    match (entry.complete, entry.persisted) {
+        (false, _) => "being written",
+        (true, true) => "persisted",
+        (true, false) => "not persisted",
+    }
+}
