@@ -4,10 +4,13 @@
 //! directory of this host or a network file system mounted there, and memory ([`memory`]), the fake that tests turn faults on.
 //! All pass one suite (`conformance`, behind the feature `testing`).
 
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
 mod credentials;
 mod error;
 mod failure;
 mod key;
+pub mod local;
 pub mod memory;
 mod mount_options;
 mod object_tree;

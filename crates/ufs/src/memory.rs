@@ -216,7 +216,9 @@ impl Ufs for MemoryUfs {
         self.failures.at("list", directory).check_key()?;
         let fault = self.enter(Operation::List, directory).await?;
         let prefix = key::prefix_of(directory);
-        let from = from.map(|cursor| cursor.list_key());
+        let from = from
+            .map(ListCursor::list_key)
+            .filter(|from| !from.0.is_empty());
         let after = from.map(|from| [prefix.as_slice(), &from.0].concat());
         let raw = self
             .state
@@ -340,19 +342,8 @@ impl Ufs for MemoryUfs {
         limit: usize,
     ) -> UfsResult<PendingUploads> {
         let fault = self.enter(Operation::ListUploads, prefix).await?;
-        let mut uploads = self.state.lock().uploads(prefix);
-        if let Some(from) = from {
-            uploads.retain(|upload| {
-                (&upload.key[..], &upload.upload.0) > (&from.key[..], &from.upload)
-            });
-        }
-        let more = uploads.len() > limit.max(1);
-        uploads.truncate(limit.max(1));
-        let next = uploads.last().filter(|_| more).map(|last| UploadCursor {
-            key: last.key.to_vec(),
-            upload: last.upload.0.clone(),
-        });
-        leave(fault, PendingUploads { uploads, next })
+        let uploads = self.state.lock().uploads(prefix);
+        leave(fault, crate::types::upload_page(uploads, from, limit))
     }
 
     async fn make_directory(&self, key: &[u8]) -> UfsResult<()> {

@@ -24,11 +24,18 @@ struct Scheme {
 }
 
 /// Every kind of store. A new one is one line here.
-const SCHEMES: &[Scheme] = &[Scheme {
-    name: "memory",
-    example: "memory://name",
-    open: crate::memory::open,
-}];
+const SCHEMES: &[Scheme] = &[
+    Scheme {
+        name: "file",
+        example: "file:///directory",
+        open: crate::local::open,
+    },
+    Scheme {
+        name: "memory",
+        example: "memory://name",
+        open: crate::memory::open,
+    },
+];
 
 /// The store of a URI, e.g. `s3://bucket/prefix` or `file:///data`. Does no I/O: whether the store answers is [`Ufs::check`]'s to say.
 ///

@@ -234,6 +234,26 @@ pub struct PendingUploads {
     pub next: Option<UploadCursor>,
 }
 
+/// The page behind `from` of all uploads in order.
+pub(crate) fn upload_page(
+    mut uploads: Vec<PendingUpload>,
+    from: Option<&UploadCursor>,
+    limit: usize,
+) -> PendingUploads {
+    let limit = limit.max(1);
+    if let Some(from) = from {
+        let after = (from.key.as_slice(), from.upload.as_str());
+        uploads.retain(|upload| (&upload.key[..], upload.upload.0.as_str()) > after);
+    }
+    let more = uploads.len() > limit;
+    uploads.truncate(limit);
+    let next = uploads.last().filter(|_| more).map(|last| UploadCursor {
+        key: last.key.to_vec(),
+        upload: last.upload.0.clone(),
+    });
+    PendingUploads { uploads, next }
+}
+
 /// One thing to delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeleteTarget {
