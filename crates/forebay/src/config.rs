@@ -10,7 +10,7 @@ mod settings;
 
 pub(crate) use document::document;
 pub(crate) use layers::{Config, ConfigError, Flags, load};
-pub(crate) use settings::{LogFormat, LogSettings, Role, Settings};
+pub(crate) use settings::{DirectorySettings, LogFormat, LogSettings, Role, Settings, TierKind};
 
 pub(crate) use keys::nearest;
 

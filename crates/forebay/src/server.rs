@@ -2,28 +2,109 @@
 
 mod data_dir;
 mod logs;
+mod roles;
+mod tiers;
 mod web;
 
-use crate::config::{Config, Role};
+use crate::config::{Config, Settings};
 use anyhow::Context;
 use data_dir::DataDir;
-use std::time::Instant;
+use roles::Roles;
+use std::{future::pending, time::Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Runs the configured roles until SIGTERM or SIGINT.
 pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let started = Instant::now();
-    logs::init(&config.settings.log)?;
-    let data_dir = DataDir::open(&config.settings.data_dir)?;
+    let settings = &config.settings;
+    logs::init(&settings.log)?;
+    config.unknown_variables.iter().for_each(|unknown| tracing::warn!("{unknown}"));
+    anyhow::ensure!(!settings.roles.is_empty(), "bad value for roles: []; allowed: master, worker");
+    let data_dir = DataDir::open(&settings.data_dir)?;
+    raise_open_files_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("forebay").build()?;
-    let result = runtime.block_on(serve(&config, &data_dir, started));
+    let result = runtime.block_on(serve(settings, started));
     drop(data_dir);
     result
 }
 
-async fn serve(config: &Config, data_dir: &DataDir, started: Instant) -> anyhow::Result<()> {
-    let settings = &config.settings;
+async fn serve(settings: &Settings, started: Instant) -> anyhow::Result<()> {
+    let mut stop = Stop::listen()?;
     let health = web::Health::default();
+    health.not_ready("process", "starting");
     let web = web::start(&settings.web.listen, health.clone()).await.context("cannot open the web port")?;
-    let _ = (data_dir, started, settings.roles.contains(&Role::Master), web);
+    let roles = Roles::start(settings, &health).await?;
+    health.ready("process");
+    tokio::select! {
+        () = roles.ready(&health) => {
+            announce(settings, &roles, &web, started);
+            stop.wait().await;
+        }
+        () = stop.wait() => {}
+    }
+    tracing::info!("stopping: no new requests, those under way are ended");
+    health.not_ready("process", "stopping");
+    tokio::select! {
+        () = roles.shutdown() => tracing::info!("stopped"),
+        () = stop.wait() => tracing::warn!("second signal: stopped at once"),
+    }
     Ok(())
+}
+
+/// Says where the process listens, where its data is, and what to try.
+fn announce(settings: &Settings, roles: &Roles, web: &web::Web, started: Instant) {
+    println!("forebay {} is ready ({} ms)", env!("CARGO_PKG_VERSION"), started.elapsed().as_millis());
+    if let Some(master) = &roles.master {
+        println!("  master   {}", master.address());
+    }
+    if let Some(worker) = &roles.worker {
+        println!("  worker   {} (data), {} (control)", worker.addresses().data, worker.addresses().control);
+    }
+    if let Some(address) = web.address {
+        println!("  web      http://{address}/metrics");
+    }
+    println!("  data     {}", settings.data_dir.display());
+    println!("try:");
+    let flag = masters_flag(settings, roles);
+    println!("  forebay mount add /lake s3://BUCKET/PREFIX{flag}");
+    println!("  forebay fs ls -l /lake{flag}");
+    println!("  forebay status{flag}");
+}
+
+/// What commands need to find these masters: nothing when they are at the default address.
+fn masters_flag(settings: &Settings, roles: &Roles) -> String {
+    let masters = roles.masters(settings);
+    if masters == Settings::default().masters { String::new() } else { format!(" --masters {}", masters.join(",")) }
+}
+
+/// SIGTERM and SIGINT.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn listen() -> anyhow::Result<Stop> {
+        Ok(Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        let received = tokio::select! {
+            received = self.terminate.recv() => received,
+            received = self.interrupt.recv() => received,
+        };
+        if received.is_none() {
+            pending::<()>().await;
+        }
+    }
+}
+
+/// A page store keeps thousands of files open: the soft limit (often 1,024) is raised to the hard one.
+fn raise_open_files_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }

@@ -1,0 +1,124 @@
+//! From settings to running roles, and back to a clean stop.
+
+use super::{tiers, web::Health};
+use crate::config::{Role, Settings};
+use anyhow::Context;
+use forebay_master::{Master, RunningMaster};
+use forebay_worker::{RunningWorker, Worker};
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+    time::Duration,
+};
+
+/// The roles of this process that run.
+pub(super) struct Roles {
+    pub(super) master: Option<RunningMaster>,
+    pub(super) worker: Option<RunningWorker>,
+}
+
+/// Paths of Unix sockets end here (`sun_path` of unix(7) has 108 bytes, one of them the NUL).
+const SOCKET_PATH_MAX: usize = 107;
+
+impl Roles {
+    /// Starts the configured roles, the master first: a worker in the same process registers with it.
+    pub(super) async fn start(settings: &Settings, health: &Health) -> anyhow::Result<Roles> {
+        let mut roles = Roles { master: None, worker: None };
+        if settings.roles.contains(&Role::Master) {
+            health.not_ready("master", "starting");
+            let master = Master::start(master_settings(settings)?).await.context("cannot start the master")?;
+            health.ready("master");
+            roles.master = Some(master);
+        }
+        if settings.roles.contains(&Role::Worker) {
+            health.not_ready("worker", "not registered with a master yet");
+            let masters = roles.masters(settings);
+            let worker = worker_settings(settings, masters)?;
+            roles.worker = Some(Worker::start(worker).await.context("cannot start the worker")?);
+        }
+        Ok(roles)
+    }
+
+    /// Where the masters are: the one in this process when it has one, since its port may have been chosen by the system.
+    pub(super) fn masters(&self, settings: &Settings) -> Vec<String> {
+        match &self.master {
+            Some(master) if settings.masters.len() <= 1 => vec![reachable(master.address()).to_string()],
+            _ => settings.masters.clone(),
+        }
+    }
+
+    /// Waits until the worker knows the cluster; forever when no master answers.
+    pub(super) async fn ready(&self, health: &Health) {
+        if let Some(worker) = &self.worker {
+            while worker.epoch() == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        health.ready("worker");
+    }
+
+    /// Drains and stops: the worker first, so that it can still call the master.
+    pub(super) async fn shutdown(self) {
+        if let Some(worker) = self.worker {
+            worker.shutdown().await;
+        }
+        if let Some(master) = self.master {
+            master.shutdown().await;
+        }
+    }
+}
+
+/// "Any address" is one to listen on, not one to call.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => SocketAddr::from(([127, 0, 0, 1], v4.port())),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, v6.port())),
+        other => other,
+    }
+}
+
+fn master_settings(settings: &Settings) -> anyhow::Result<forebay_master::Settings> {
+    let own = &settings.master;
+    Ok(forebay_master::Settings {
+        listen: resolve("master.listen", &own.listen)?,
+        write_lease: own.write_lease.0,
+        worker_timeout: own.worker_timeout.0,
+        store_cache: own.block_cache,
+        ..forebay_master::Settings::new(settings.data_dir.join("master"))
+    })
+}
+
+fn worker_settings(settings: &Settings, masters: Vec<String>) -> anyhow::Result<forebay_worker::Settings> {
+    let own = &settings.worker;
+    let data_dir = settings.data_dir.join("worker");
+    let cache = forebay_cache::Settings::new(tiers::from_settings(settings)?);
+    Ok(forebay_worker::Settings {
+        data_listen: resolve("worker.listen", &own.listen)?,
+        control_listen: resolve("worker.control_listen", &own.control_listen)?,
+        unix_socket: unix_socket(data_dir.join("data.sock")),
+        advertise_host: Some(own.advertise_host.clone()).filter(|host| !host.is_empty()),
+        masters,
+        limits: forebay_worker::Limits {
+            connections_max: own.connections_max as usize,
+            memory_max: own.memory_limit,
+            get_len_max: own.fetch_size,
+            gets_max: own.fetch_concurrency as usize,
+            ..forebay_worker::Limits::default()
+        },
+        ..forebay_worker::Settings::new(data_dir, cache)
+    })
+}
+
+fn unix_socket(path: PathBuf) -> Option<PathBuf> {
+    let fits = path.as_os_str().len() <= SOCKET_PATH_MAX;
+    if !fits {
+        tracing::warn!(path = %path.display(), "path is too long for a socket, clients on this host will read over TCP; set data_dir to a shorter path");
+    }
+    fits.then_some(path)
+}
+
+fn resolve(key: &str, text: &str) -> anyhow::Result<SocketAddr> {
+    let mut addresses =
+        text.to_socket_addrs().with_context(|| format!("bad value for {key}: {text:?}; write host:port"))?;
+    addresses.next().with_context(|| format!("bad value for {key}: {text:?} has no address"))
+}
