@@ -103,6 +103,11 @@ impl Cluster {
         self.master.master_address().expect("the master's process has the master role").to_string()
     }
 
+    /// The program that runs.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// The master's process.
     pub fn master(&mut self) -> &mut Node {
         &mut self.master

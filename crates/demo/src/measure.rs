@@ -1,0 +1,87 @@
+//! Reading a mount through the client, as a program would, with every byte checked.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use forebay_base::checksum::Crc32c;
+use forebay_client::Client;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::dataset::Expected;
+use crate::world::Source;
+
+/// Files read at once, as a data loader or a query engine would.
+const READERS: usize = 8;
+
+/// Whether the bytes are in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// For the first time.
+    Cold,
+    /// Again.
+    Hot,
+}
+
+impl Pass {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Hot => "hot",
+        }
+    }
+}
+
+/// What one reading took.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    pub(crate) mount: &'static str,
+    pub(crate) place: &'static str,
+    pub(crate) pass: Pass,
+    pub(crate) files: usize,
+    pub(crate) bytes: u64,
+    pub(crate) time: Duration,
+    /// Bytes that the store sent meanwhile, where they are counted.
+    pub(crate) fetched: Option<u64>,
+}
+
+impl Reading {
+    /// The share of the bytes that did not come from the store.
+    pub(crate) fn hit_ratio(&self) -> Option<f64> {
+        self.fetched.map(|fetched| 1.0 - (fetched as f64 / self.bytes as f64).min(1.0))
+    }
+}
+
+/// Reads every file of a mount.
+pub(crate) async fn read_all(client: &Client, source: &Source, pass: Pass) -> Result<Reading> {
+    if let Some(proxy) = &source.proxy {
+        proxy.reset_counts();
+    }
+    let started = Instant::now();
+    let reads = stream::iter(&source.files).map(|file| read_one(client, source.mount, file));
+    let bytes = reads.buffer_unordered(READERS).try_fold(0, |sum, bytes| async move { Ok(sum + bytes) }).await?;
+    let time = started.elapsed();
+    Ok(Reading {
+        mount: source.mount,
+        place: source.place,
+        pass,
+        files: source.files.len(),
+        bytes,
+        time,
+        fetched: source.proxy.as_ref().map(|proxy| proxy.totals().sent),
+    })
+}
+
+async fn read_one(client: &Client, mount: &str, expected: &Expected) -> Result<u64> {
+    let path = format!("{mount}/{}", expected.key);
+    let file = client.open(path.as_str()).await.with_context(|| format!("opening {path}"))?;
+    let mut chunks = file.stream(..);
+    let mut checksum = Crc32c::new();
+    let mut length = 0;
+    while let Some(chunk) = chunks.try_next().await.with_context(|| format!("reading {path}"))? {
+        checksum.update(&chunk);
+        length += chunk.len() as u64;
+    }
+    ensure!(length == expected.length, "{path} has {length} bytes, {} were generated", expected.length);
+    ensure!(checksum.finalize() == expected.checksum, "{path} differs from what was generated");
+    Ok(length)
+}
