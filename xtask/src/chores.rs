@@ -1,6 +1,7 @@
 //! Test, lint, bench, demo: cargo started with the shared environment, each step announced.
 
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
@@ -28,7 +29,7 @@ pub(crate) fn lint() -> Result<()> {
     let mut doc = cargo_command(&["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])?;
     step("documentation", doc.env("RUSTDOCFLAGS", "-D warnings"))?;
     let mut deny = Command::new(tools::cargo_deny()?);
-    deny.args(["--workspace", "--log-level", "error", "check", "licenses", "bans", "sources"]);
+    deny.args(["--workspace", "--log-level", "warn", "check", "licenses", "bans", "sources"]);
     step("licences and duplicates", deny.current_dir(cargo::root()).envs(cargo::environment()?))
 }
 
@@ -46,7 +47,9 @@ pub(crate) fn demo(arguments: &[&str]) -> Result<()> {
     setup::run(Purpose::Demo)?;
     let forebay = build_forebay()?;
     let mut run = cargo_command(&["run", "--quiet", "--package", "forebay-demo", "--"])?;
-    step("demo", run.args(arguments).env("FOREBAY_BIN", forebay))
+    println!("==> demo");
+    // The demo takes our place: it, and not we, must get Ctrl-C and say how it ended.
+    Err(run.args(arguments).env("FOREBAY_BIN", forebay).exec()).context("starting the demo")
 }
 
 /// Builds the binary that tests, demo and benches start, and says where it is.
