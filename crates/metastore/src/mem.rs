@@ -33,10 +33,7 @@ impl MemStore {
 
     /// An empty store that can play a crash. It keeps a handle on every state since the last flush.
     pub fn for_crashes() -> MemStore {
-        MemStore {
-            keeps_history: true,
-            ..MemStore::default()
-        }
+        MemStore { keeps_history: true, ..MemStore::default() }
     }
 
     /// The number of batches that a crash may lose.
@@ -53,11 +50,7 @@ impl MemStore {
             n => &state.unflushed[n - 1],
         };
         MemStore {
-            state: RwLock::new(State {
-                now: left.clone(),
-                flushed: left.clone(),
-                unflushed: Vec::new(),
-            }),
+            state: RwLock::new(State { now: left.clone(), flushed: left.clone(), unflushed: Vec::new() }),
             keeps_history: true,
         }
     }
@@ -69,11 +62,7 @@ impl Read for MemStore {
     }
 
     fn scan(&self, range: KeyRange, direction: Direction) -> Rows<'_> {
-        Box::new(Scan {
-            map: self.state.read().now.clone(),
-            range,
-            direction,
-        })
+        Box::new(Scan { map: self.state.read().now.clone(), range, direction })
     }
 }
 
@@ -122,11 +111,7 @@ impl MemStore {
     pub fn open_checkpoint(directory: &Path) -> Result<MemStore> {
         let now = checkpoint_file::read(directory)?;
         Ok(MemStore {
-            state: RwLock::new(State {
-                flushed: now.clone(),
-                now,
-                unflushed: Vec::new(),
-            }),
+            state: RwLock::new(State { flushed: now.clone(), now, unflushed: Vec::new() }),
             keeps_history: false,
         })
     }
@@ -141,11 +126,7 @@ impl Read for Frozen {
     }
 
     fn scan(&self, range: KeyRange, direction: Direction) -> Rows<'_> {
-        Box::new(Scan {
-            map: self.0.clone(),
-            range,
-            direction,
-        })
+        Box::new(Scan { map: self.0.clone(), range, direction })
     }
 }
 
@@ -225,9 +206,6 @@ mod checkpoint_file {
     }
 
     fn io_error(directory: &Path, error: &Error) -> StoreError {
-        StoreError::Io {
-            directory: directory.to_owned(),
-            what: error.to_string(),
-        }
+        StoreError::Io { directory: directory.to_owned(), what: error.to_string() }
     }
 }

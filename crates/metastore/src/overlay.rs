@@ -20,11 +20,7 @@ pub struct Overlay<R> {
 impl<R: Read> Overlay<R> {
     /// Nothing pending yet. The base must not change underneath while the overlay lives, but by its own batch.
     pub fn new(base: R) -> Overlay<R> {
-        Overlay {
-            base,
-            pending: BTreeMap::new(),
-            undo: Vec::new(),
-        }
+        Overlay { base, pending: BTreeMap::new(), undo: Vec::new() }
     }
 
     /// What lies below.
@@ -110,11 +106,7 @@ impl<R: Read> Read for Overlay<R> {
         };
         Box::new(Merged {
             base: self.base.scan(range, direction).peekable(),
-            pending: Pending {
-                range: pending,
-                direction,
-            }
-            .peekable(),
+            pending: Pending { range: pending, direction }.peekable(),
             direction,
         })
     }

@@ -21,18 +21,12 @@ pub struct KeyRange {
 impl KeyRange {
     /// Every key.
     pub fn all() -> KeyRange {
-        KeyRange {
-            start: Bytes::new(),
-            end: None,
-        }
+        KeyRange { start: Bytes::new(), end: None }
     }
 
     /// From `start` to before `end`.
     pub fn new(start: impl Into<Bytes>, end: impl Into<Bytes>) -> KeyRange {
-        KeyRange {
-            start: start.into(),
-            end: Some(end.into()),
-        }
+        KeyRange { start: start.into(), end: Some(end.into()) }
     }
 
     /// The keys that start with `prefix`.
@@ -52,15 +46,8 @@ impl KeyRange {
 
     /// Only those keys of this range that are `key` or greater.
     pub fn from(self, key: &[u8]) -> KeyRange {
-        let start = if key > &self.start[..] {
-            Bytes::copy_from_slice(key)
-        } else {
-            self.start
-        };
-        KeyRange {
-            start,
-            end: self.end,
-        }
+        let start = if key > &self.start[..] { Bytes::copy_from_slice(key) } else { self.start };
+        KeyRange { start, end: self.end }
     }
 
     /// Only those keys of this range that are less than `key`.
@@ -69,10 +56,7 @@ impl KeyRange {
             Some(end) if &end[..] <= key => end,
             _ => Bytes::copy_from_slice(key),
         };
-        KeyRange {
-            start: self.start,
-            end: Some(end),
-        }
+        KeyRange { start: self.start, end: Some(end) }
     }
 
     /// The first key that may be in the range.
@@ -115,12 +99,7 @@ mod tests {
     #[test]
     fn prefix_holds_what_starts_with_it() {
         let of_a = KeyRange::prefix(&b"a"[..]);
-        for (key, inside) in [
-            (&b"a"[..], true),
-            (b"a\xff\xff", true),
-            (b"b", false),
-            (b"", false),
-        ] {
+        for (key, inside) in [(&b"a"[..], true), (b"a\xff\xff", true), (b"b", false), (b"", false)] {
             assert_eq!(of_a.contains(key), inside, "{key:?}");
         }
         assert_eq!(KeyRange::prefix(&b"\xff\xff"[..]).end(), None);

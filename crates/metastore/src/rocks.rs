@@ -33,16 +33,9 @@ impl RocksStore {
     /// Opens the store in `directory`, making it when it is not there.
     pub fn open(directory: &Path, settings: &RocksSettings) -> Result<RocksStore> {
         format::check(directory)?;
-        let db = DB::open(&settings.options(), directory)
-            .map_err(|error| convert_open(directory, error))?;
+        let db = DB::open(&settings.options(), directory).map_err(|error| convert_open(directory, error))?;
         format::write(directory)?;
-        Ok(RocksStore {
-            inner: Arc::new(Inner {
-                db,
-                directory: directory.to_owned(),
-            }),
-            failed: Mutex::new(None),
-        })
+        Ok(RocksStore { inner: Arc::new(Inner { db, directory: directory.to_owned() }), failed: Mutex::new(None) })
     }
 
     /// Compacts everything: for tools and for measuring, since it rewrites the whole store.
@@ -51,10 +44,7 @@ impl RocksStore {
     }
 
     /// Runs a write unless one has failed before.
-    fn guarded(
-        &self,
-        write: impl FnOnce(&DB) -> std::result::Result<(), rocksdb::Error>,
-    ) -> Result<()> {
+    fn guarded(&self, write: impl FnOnce(&DB) -> std::result::Result<(), rocksdb::Error>) -> Result<()> {
         let mut failed = self.failed.lock();
         if let Some(error) = &*failed {
             return Err(error.clone());
@@ -72,10 +62,7 @@ impl Inner {
     }
 
     fn get(&self, key: &[u8], options: &ReadOptions) -> Result<Option<Bytes>> {
-        let value = self
-            .db
-            .get_pinned_opt(key, options)
-            .map_err(|error| self.convert(error))?;
+        let value = self.db.get_pinned_opt(key, options).map_err(|error| self.convert(error))?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
@@ -92,11 +79,7 @@ impl Inner {
             Direction::Forward => rows.seek_to_first(),
             Direction::Backward => rows.seek_to_last(),
         }
-        Box::new(Scan {
-            rows: Some(rows),
-            directory: &self.directory,
-            direction,
-        })
+        Box::new(Scan { rows: Some(rows), directory: &self.directory, direction })
     }
 }
 
@@ -151,10 +134,7 @@ impl Store for RocksStore {
                 .map(Option::unwrap_or_default)
                 .map_err(|error| self.inner.convert(error))
         };
-        Ok(
-            property("rocksdb.total-sst-files-size")?
-                + property("rocksdb.cur-size-all-mem-tables")?,
-        )
+        Ok(property("rocksdb.total-sst-files-size")? + property("rocksdb.cur-size-all-mem-tables")?)
     }
 }
 
@@ -229,9 +209,7 @@ fn convert(directory: &Path, error: rocksdb::Error) -> StoreError {
 /// As `convert`, and tells a lock that another process holds.
 fn convert_open(directory: &Path, error: rocksdb::Error) -> StoreError {
     match error.kind() {
-        rocksdb::ErrorKind::IOError if error.to_string().contains("LOCK") => {
-            StoreError::InUse(directory.to_owned())
-        }
+        rocksdb::ErrorKind::IOError if error.to_string().contains("LOCK") => StoreError::InUse(directory.to_owned()),
         _ => convert(directory, error),
     }
 }

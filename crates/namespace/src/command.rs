@@ -42,6 +42,8 @@ pub use set_upload::SetUpload;
 pub use sync_apply::{SyncApply, SyncEntry};
 pub use update_mount::UpdateMount;
 
+use crate::machine::{Stop, Tx};
+use crate::reply::Payload;
 use bytes::Bytes;
 use prost::Message;
 
@@ -147,25 +149,46 @@ pub enum Action {
 impl Command {
     /// A command of the master's own.
     pub fn internal(time_ms: u64, action: impl Into<Action>) -> Command {
-        Command {
-            request: None,
-            time_ms,
-            action: Some(action.into()),
-        }
+        Command { request: None, time_ms, action: Some(action.into()) }
     }
 
     /// A command that serves a client's request.
     pub fn requested(request: Request, time_ms: u64, action: impl Into<Action>) -> Command {
-        Command {
-            request: Some(request),
-            time_ms,
-            action: Some(action.into()),
-        }
+        Command { request: Some(request), time_ms, action: Some(action.into()) }
     }
 
     /// The bytes for the log.
     pub fn to_bytes(&self) -> Bytes {
         self.encode_to_vec().into()
+    }
+}
+
+impl Action {
+    /// Carries the action out.
+    pub(crate) fn apply(&self, tx: &mut Tx) -> Result<Payload, Stop> {
+        match self {
+            Action::MakeDirectory(action) => action.apply(tx),
+            Action::CreateFile(action) => action.apply(tx),
+            Action::SetUpload(action) => action.apply(tx),
+            Action::RenewWrite(action) => action.apply(tx),
+            Action::CompleteFile(action) => action.apply(tx),
+            Action::AbandonWrite(action) => action.apply(tx),
+            Action::ExpireWrites(action) => action.apply(tx),
+            Action::ForgetWrites(action) => action.apply(tx),
+            Action::Rename(action) => action.apply(tx),
+            Action::BeginRename(action) => action.apply(tx),
+            Action::CommitRename(action) => action.apply(tx),
+            Action::EndRename(action) => action.apply(tx),
+            Action::Delete(action) => action.apply(tx),
+            Action::PurgeTrash(action) => action.apply(tx),
+            Action::SetAttributes(action) => action.apply(tx),
+            Action::SyncApply(action) => action.apply(tx),
+            Action::AddMount(action) => action.apply(tx),
+            Action::UpdateMount(action) => action.apply(tx),
+            Action::RemoveMount(action) => action.apply(tx),
+            Action::AdvanceTime(action) => action.apply(tx),
+            Action::SetClusterVersion(action) => action.apply(tx),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod machine;
 pub mod query;
 pub mod record;
 pub mod reply;
+mod tree;
 
 pub use command::{Action, Command, Request};
 pub use machine::{ApplyError, StateMachine};

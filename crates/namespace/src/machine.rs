@@ -1,8 +1,25 @@
 //! The state machine: takes commands from the log, gives replies.
+//!
+//! A batch of entries is applied to an overlay ([`Tx`]), so that each command sees those before it, and then written at once. What a
+//! refused command changed is taken back. Nothing but the commands and their order decides the state: where batches
+//! begin and end, what is cached and when it is flushed leave no trace.
 
+mod cache;
+mod sessions;
+mod tx;
+
+pub(crate) use tx::{Stop, Tx};
+
+use crate::command::Command;
+use crate::keys;
+use crate::record::{Counters, Inode, Kind, Mount, State};
+use crate::reply;
 use bytes::Bytes;
-use forebay_metastore::{Store, StoreError};
-use std::sync::Arc;
+use cache::CachedStore;
+use forebay_base::{ErrorKind, InodeId};
+use forebay_metastore::{Batch, Overlay, Read, Store, StoreError};
+use prost::Message;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Why the state machine cannot go on. The member must stop: its state is as it was before the call, and the log can be replayed
 /// once the cause is mended.
@@ -12,24 +29,64 @@ pub enum ApplyError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A command of the log cannot be read: a newer version wrote it, or the log is damaged.
-    #[error(
-        "a command of the log cannot be read ({0}): this version may be older than the cluster's"
-    )]
+    #[error("a command of the log cannot be read ({0}): this version may be older than the cluster's")]
     UnreadableCommand(String),
     /// A record of the store cannot be read, or records contradict each other.
     #[error("the metadata is damaged: {0}")]
     Corrupt(String),
+    /// A newer version wrote the records of the store.
+    #[error("the metadata has format {found}, this version reads up to {supported}: use a newer version")]
+    NewerFormat {
+        /// The format of the records.
+        found: u32,
+        /// The newest that this version can read.
+        supported: u32,
+    },
 }
+
+impl ApplyError {
+    /// What a caller of a query can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            ApplyError::Store(error) => error.kind(),
+            ApplyError::UnreadableCommand(_) | ApplyError::Corrupt(_) => ErrorKind::Corrupt,
+            ApplyError::NewerFormat { .. } => ErrorKind::InvalidArgument,
+        }
+    }
+}
+
+/// The format of records that this version writes, and the newest that it reads.
+const FORMAT: u32 = 1;
+
+/// Inode numbers up to this one are the root's, the trash's and kept for later.
+const INODE_RESERVED_LAST: u64 = 15;
+
+/// The mounts by number, shared between the copies that batches work on.
+pub(crate) type MountTable = Arc<BTreeMap<u32, Arc<Mount>>>;
 
 /// The namespace of one member. One thread applies; any number read [`StateMachine::store`] through [`crate::query`].
 pub struct StateMachine {
     store: Arc<dyn Store>,
+    cached: Arc<CachedStore>,
+    state: State,
+    mounts: MountTable,
 }
 
 impl StateMachine {
     /// Takes a store that nothing else writes to. An empty one becomes a tree of nothing but `/`.
     pub fn open(store: Arc<dyn Store>) -> Result<StateMachine, ApplyError> {
-        Ok(StateMachine { store })
+        if keys::state::get(&*store)?.is_none() {
+            store.write(empty_tree())?;
+        }
+        let state =
+            keys::state::get(&*store)?.ok_or_else(|| ApplyError::Corrupt("the state record is missing".to_owned()))?;
+        if state.format > FORMAT {
+            return Err(ApplyError::NewerFormat { found: state.format, supported: FORMAT });
+        }
+        let mounts = keys::mount::scan(&*store, 0)
+            .map(|mount| mount.map(|mount| (mount.id, Arc::new(mount))))
+            .collect::<Result<_, _>>()?;
+        Ok(StateMachine { cached: Arc::new(CachedStore::new(store.clone())), store, state, mounts: Arc::new(mounts) })
     }
 
     /// The store, for queries, flushes and checkpoints.
@@ -38,8 +95,13 @@ impl StateMachine {
     }
 
     /// The position given with the last entry applied (durable only as far as the store was flushed); empty in a new store.
-    pub fn applied_position(&self) -> Result<Bytes, ApplyError> {
-        unimplemented!()
+    pub fn applied_position(&self) -> &Bytes {
+        &self.state.position
+    }
+
+    /// The greatest time that a command carried, in milliseconds since 1970-01-01 UTC.
+    pub fn log_time_ms(&self) -> u64 {
+        self.state.log_time_ms
     }
 
     /// Applies entries of the log in order, in one atomic batch with the last one's position. Each entry is an opaque position and the bytes
@@ -47,7 +109,56 @@ impl StateMachine {
     ///
     /// The replies are [`crate::reply::encode`]d. The batch is visible to readers but not durable; see [`Store::flush`].
     pub fn apply(&mut self, entries: &[(Bytes, Bytes)]) -> Result<Vec<Bytes>, ApplyError> {
-        let _ = entries;
-        unimplemented!()
+        let Some((position, _)) = entries.last() else {
+            return Ok(Vec::new());
+        };
+        let base: Arc<dyn Read> = self.cached.clone();
+        let mut tx = Tx::new(Overlay::new(base), self.state.clone(), self.mounts.clone());
+        let replies =
+            entries.iter().map(|(_, bytes)| apply_entry(&mut tx, bytes)).collect::<Result<Vec<Bytes>, ApplyError>>()?;
+        tx.state.position = position.clone();
+        keys::state::put(&mut tx.pending, &tx.state);
+        self.cached.write(tx.pending.take())?;
+        self.state = tx.state;
+        self.mounts = tx.mounts;
+        Ok(replies)
     }
+}
+
+fn apply_entry(tx: &mut Tx, bytes: &Bytes) -> Result<Bytes, ApplyError> {
+    if bytes.is_empty() {
+        return Ok(Bytes::new());
+    }
+    let command = Command::decode(bytes.clone()).map_err(|error| ApplyError::UnreadableCommand(error.to_string()))?;
+    let Some(action) = command.action else {
+        return Err(ApplyError::UnreadableCommand("unknown action".to_owned()));
+    };
+    tx.advance_time(command.time_ms)?;
+    let Some(request) = command.request else {
+        return Ok(reply::encode(tx.attempt(|tx| action.apply(tx))?));
+    };
+    match sessions::admit(tx, &request)? {
+        sessions::Admission::Answered(reply) => Ok(reply),
+        sessions::Admission::Refused(refusal) => Ok(reply::encode(Err(refusal))),
+        sessions::Admission::New => {
+            let outcome = tx.attempt(|tx| action.apply(tx))?;
+            sessions::answer(tx, &request, outcome)
+        }
+    }
+}
+
+/// A tree of nothing but `/`.
+fn empty_tree() -> Batch {
+    let nothing: Arc<dyn Read> = Arc::new(forebay_metastore::MemStore::new());
+    let mut pending = Overlay::new(nothing);
+    let mut root = Inode::new(InodeId::ROOT.0, Kind::Directory, 0);
+    root.set_loaded(true);
+    keys::inode::put(&mut pending, 0, b"", &root);
+    let state = State {
+        format: FORMAT,
+        counters: Counters { inode_last: INODE_RESERVED_LAST, inodes: 1, ..Counters::default() },
+        ..State::default()
+    };
+    keys::state::put(&mut pending, &state);
+    pending.take()
 }

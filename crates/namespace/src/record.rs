@@ -4,6 +4,7 @@ mod inode;
 mod intent;
 mod mount;
 mod session;
+mod state;
 mod trash;
 mod write;
 
@@ -11,5 +12,6 @@ pub use inode::{BLOCK_SIZE_DEFAULT, Inode, Kind, PAGE_SIZE_DEFAULT, Xattr};
 pub use intent::{IntentPhase, RenameIntent};
 pub use mount::{Mount, MountSpec, SYNC_NEVER};
 pub use session::Session;
+pub(crate) use state::{Counters, State};
 pub use trash::{Blocker, Blockers, TrashEntry};
 pub use write::{Write, WriteType};

@@ -212,14 +212,8 @@ struct Envelope {
 /// The bytes of an outcome.
 pub fn encode(outcome: Outcome) -> Bytes {
     let envelope = match outcome {
-        Ok(payload) => Envelope {
-            refusal: None,
-            payload: Some(payload),
-        },
-        Err(refusal) => Envelope {
-            refusal: Some(refusal),
-            payload: None,
-        },
+        Ok(payload) => Envelope { refusal: None, payload: Some(payload) },
+        Err(refusal) => Envelope { refusal: Some(refusal), payload: None },
     };
     envelope.encode_to_vec().into()
 }
@@ -227,34 +221,17 @@ pub fn encode(outcome: Outcome) -> Bytes {
 /// The outcome in the bytes of a reply. A reply that cannot be read (from a newer version) is an internal error.
 pub fn decode(bytes: &[u8]) -> Outcome {
     match Envelope::decode(bytes) {
-        Ok(Envelope {
-            refusal: Some(refusal),
-            ..
-        }) => Err(refusal),
-        Ok(Envelope {
-            payload: Some(payload),
-            ..
-        }) => Ok(payload),
-        Ok(_) => Err(Refusal::new(
-            ErrorKind::Internal,
-            "the reply says nothing that this version can read",
-        )),
-        Err(error) => Err(Refusal::new(
-            ErrorKind::Internal,
-            format!("the reply cannot be read: {error}"),
-        )),
+        Ok(Envelope { refusal: Some(refusal), .. }) => Err(refusal),
+        Ok(Envelope { payload: Some(payload), .. }) => Ok(payload),
+        Ok(_) => Err(Refusal::new(ErrorKind::Internal, "the reply says nothing that this version can read")),
+        Err(error) => Err(Refusal::new(ErrorKind::Internal, format!("the reply cannot be read: {error}"))),
     }
 }
 
 impl Refusal {
     /// A refusal whose kind says it all.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Refusal {
-        Refusal {
-            kind: kind.code(),
-            reason: Reason::Plain as i32,
-            message: message.into(),
-            hint: String::new(),
-        }
+        Refusal { kind: kind.code(), reason: Reason::Plain as i32, message: message.into(), hint: String::new() }
     }
 
     /// The same with a cause that callers act on.

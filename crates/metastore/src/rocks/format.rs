@@ -23,11 +23,7 @@ pub(super) fn check(directory: &Path) -> Result<()> {
         what: format!("the file {NAME} holds {text:?}, which is no number"),
     })?;
     if found > FORMAT {
-        return Err(StoreError::NewerFormat {
-            directory: directory.to_owned(),
-            found,
-            supported: FORMAT,
-        });
+        return Err(StoreError::NewerFormat { directory: directory.to_owned(), found, supported: FORMAT });
     }
     Ok(())
 }
@@ -50,8 +46,5 @@ fn write_new(directory: &Path) -> io::Result<()> {
 }
 
 fn io_error(directory: &Path, error: &io::Error) -> StoreError {
-    StoreError::Io {
-        directory: directory.to_owned(),
-        what: error.to_string(),
-    }
+    StoreError::Io { directory: directory.to_owned(), what: error.to_string() }
 }

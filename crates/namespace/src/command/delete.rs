@@ -1,6 +1,11 @@
 //! Deletes a file or directory.
 
+use crate::machine::{Stop, Tx};
+use crate::query::Step;
+use crate::reply::{Deleted, Payload, Refusal};
+use crate::tree::{self, Entries, Site};
 use bytes::Bytes;
+use forebay_base::ErrorKind;
 
 /// Deletes a file or directory: one step into the trash, however much lies below. Mount points, and directories with one below, are refused.
 /// Reply: [`crate::reply::Payload::Deleted`].
@@ -15,4 +20,41 @@ pub struct Delete {
     /// Forget the metadata and leave the store alone.
     #[prost(bool, tag = "3")]
     pub namespace_only: bool,
+}
+
+impl Delete {
+    pub(super) fn apply(&self, tx: &mut Tx) -> Result<Payload, Stop> {
+        let site = Site::find(tx, &self.path)?;
+        let step = site.existing()?;
+        self.check(tx, &site, step)?;
+        let purge_store = !self.namespace_only && site.mount.is_some();
+        let discarded = tree::discard(tx, step, site.mount_number(), &site.key, purge_store)?;
+        let mut parent = site.parent().clone();
+        if self.namespace_only && site.mount.is_some() {
+            // The store has it still: it is loaded again when asked for.
+            parent.inode.set_loaded(false);
+        }
+        tree::touch(tx, &parent, Entries::Removed);
+        Ok(Payload::Deleted(Deleted {
+            trash: discarded.trash,
+            directory: step.inode.is_directory(),
+            abandoned: discarded.abandoned,
+        }))
+    }
+
+    fn check(&self, tx: &Tx, site: &Site, step: &Step) -> Result<(), Stop> {
+        if site.path.is_root() {
+            return Err(Refusal::new(ErrorKind::InvalidArgument, "the root directory cannot be deleted").into());
+        }
+        tree::check_no_mount_at_or_below(tx, &site.path)?;
+        if !self.namespace_only {
+            tree::check_writable(site)?;
+        }
+        tree::check_no_blocker(tx, site)?;
+        tree::check_no_rename_at_or_below(tx, site)?;
+        match step.inode.is_directory() && !self.recursive {
+            true => tree::check_empty(tx, &site.path, &step.inode),
+            false => Ok(()),
+        }
+    }
 }

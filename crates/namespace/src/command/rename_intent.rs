@@ -1,6 +1,13 @@
 //! A rename that the store cannot do in one step, in three commands.
 
+use crate::command::rename::Checked;
+use crate::keys;
+use crate::machine::{Stop, Tx};
+use crate::record::{Blocker, IntentPhase, RenameIntent};
+use crate::reply::{Done, Payload, Reason, Refusal};
+use crate::tree;
 use bytes::Bytes;
+use forebay_base::ErrorKind;
 
 /// Checks that a rename could be done now, and records it so that it can be resumed or undone after a crash. Nothing is loaded from the store at or below
 /// either path until the intent ends. Reply: [`crate::reply::Payload::Intent`].
@@ -45,4 +52,83 @@ pub struct EndRename {
     /// Which intent.
     #[prost(uint64, tag = "1")]
     pub intent: u64,
+}
+
+impl BeginRename {
+    pub(super) fn apply(&self, tx: &mut Tx) -> Result<Payload, Stop> {
+        let rename = Checked::new(tx, &self.from, &self.to, self.no_replace)?;
+        tree::check_no_blocker(tx, &rename.from)?;
+        tree::check_no_blocker(tx, &rename.to)?;
+        let intent = self.intent(tx, &rename)?;
+        for key in [&intent.from_key, &intent.to_key] {
+            let blocker = Blocker::Rename(intent.id);
+            tx.state.counters.blocked_keys += keys::blocker::add(&mut tx.pending, intent.mount, key, blocker)?;
+        }
+        tx.state.counters.intents += 1;
+        keys::intent::put(&mut tx.pending, &intent);
+        Ok(Payload::Intent(intent))
+    }
+
+    fn intent(&self, tx: &mut Tx, rename: &Checked) -> Result<RenameIntent, Stop> {
+        let (from, to) = (&rename.from, &rename.to);
+        if rename.is_same() || from.mount.is_none() {
+            let message = format!("renaming {} to {} takes no steps in a store", from.path, to.path);
+            return Err(Refusal::new(ErrorKind::InvalidArgument, message).into());
+        }
+        let inode = &from.existing()?.inode;
+        tx.state.counters.intent_last += 1;
+        Ok(RenameIntent {
+            id: tx.state.counters.intent_last,
+            from: from.path.to_bytes(),
+            to: to.path.to_bytes(),
+            no_replace: self.no_replace,
+            mount: from.mount_number(),
+            from_key: from.key.clone(),
+            to_key: to.key.clone(),
+            inode: inode.id,
+            phase: IntentPhase::Copying as i32,
+            started_ms: tx.now_ms(),
+            client: self.client,
+            sequence: self.sequence,
+            directory: inode.is_directory(),
+        })
+    }
+}
+
+impl CommitRename {
+    pub(super) fn apply(&self, tx: &mut Tx) -> Result<Payload, Stop> {
+        let mut intent = keys::intent::get(&tx.pending, self.intent)?
+            .filter(|intent| intent.phase() == IntentPhase::Copying)
+            .ok_or_else(|| not_copying(self.intent))?;
+        // The intent's own blockers are taken off first; others stay in the way.
+        tree::unblock(tx, &intent)?;
+        let rename = Checked::new(tx, &intent.from, &intent.to, intent.no_replace)?;
+        tree::check_no_blocker(tx, &rename.from)?;
+        tree::check_no_blocker(tx, &rename.to)?;
+        if rename.from.existing()?.inode.id != intent.inode {
+            let message = format!("{} is another file or directory now", rename.from.path);
+            return Err(Refusal::new(ErrorKind::Conflict, message).into());
+        }
+        let renamed = rename.carry_out(tx, &self.tag, self.modified_ms)?;
+        intent.set_phase(IntentPhase::Cleaning);
+        keys::intent::put(&mut tx.pending, &intent);
+        let blocker = Blocker::Rename(intent.id);
+        let blocked = keys::blocker::add(&mut tx.pending, intent.mount, &intent.from_key, blocker)?;
+        tx.state.counters.blocked_keys += blocked;
+        Ok(Payload::Renamed(renamed))
+    }
+}
+
+fn not_copying(intent: u64) -> Refusal {
+    let message = format!("rename {intent} has been committed or has ended already");
+    Refusal::new(ErrorKind::Conflict, message).because(Reason::Plain)
+}
+
+impl EndRename {
+    pub(super) fn apply(&self, tx: &mut Tx) -> Result<Payload, Stop> {
+        if let Some(intent) = keys::intent::get(&tx.pending, self.intent)? {
+            tree::end_intent(tx, &intent)?;
+        }
+        Ok(Payload::Done(Done {}))
+    }
 }

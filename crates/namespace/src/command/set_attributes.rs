@@ -1,6 +1,13 @@
 //! Changes attributes of files and directories.
 
+use crate::keys::{self, directory::Top};
+use crate::machine::{Stop, Tx};
+use crate::query::{self, Step};
+use crate::record::{Inode, Xattr};
+use crate::reply::{Done, InodeReply, Payload, Refusal};
+use crate::tree::{self, Site};
 use bytes::Bytes;
+use forebay_base::InodeId;
 
 /// A file or directory by its place.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -55,4 +62,91 @@ pub struct SetAttributes {
     /// What.
     #[prost(message, required, tag = "3")]
     pub changes: AttributeChanges,
+}
+
+impl SetAttributes {
+    pub(super) fn apply(&self, tx: &mut Tx) -> Result<Payload, Stop> {
+        tree::check_batch(self.targets.len())?;
+        self.changes.check()?;
+        if self.path.is_empty() {
+            for target in &self.targets {
+                self.apply_to_target(tx, target)?;
+            }
+            return Ok(Payload::Done(Done {}));
+        }
+        let site = Site::find(tx, &self.path)?;
+        let step = site.existing()?;
+        tree::check_writable(&site)?;
+        Ok(Payload::Inode(InodeReply {
+            inode: self.changes.apply_to(tx, step)?,
+            mount: site.mount_number(),
+            replaced_version: 0,
+        }))
+    }
+
+    fn apply_to_target(&self, tx: &mut Tx, target: &Target) -> Result<(), Stop> {
+        let parent = InodeId(target.parent);
+        let found = query::lookup(&tx.pending, parent, &target.name)?;
+        let Some(inode) = found.filter(|inode| inode.id == target.inode) else {
+            return Ok(());
+        };
+        if !is_writable(tx, &inode, target.parent)? {
+            return Ok(());
+        }
+        let step = Step { parent, name: target.name.clone(), inode };
+        self.changes.apply_to(tx, &step)?;
+        Ok(())
+    }
+}
+
+/// Whether an inode lies in the tree (not in the trash), and not below a read-only mount.
+fn is_writable(tx: &Tx, inode: &Inode, parent: u64) -> Result<bool, Stop> {
+    let (directories, top) = keys::directory::chain(&tx.pending, parent)?;
+    if top != Top::Root {
+        return Ok(false);
+    }
+    let nearest = [inode.id].into_iter().chain(directories.iter().map(|(id, _)| *id)).find_map(|id| {
+        let mut mounts = tx.mounts.values();
+        mounts.find(|mount| mount.inode == id)
+    });
+    Ok(nearest.is_none_or(|mount| !mount.spec.read_only))
+}
+
+impl AttributeChanges {
+    fn check(&self) -> Result<(), Refusal> {
+        let owner = self.owner.as_deref().unwrap_or_default();
+        let group = self.group.as_deref().unwrap_or_default();
+        tree::check_attributes(owner, group, self.mode.unwrap_or_default())
+    }
+
+    /// Changes an inode and stores it.
+    fn apply_to(&self, tx: &mut Tx, step: &Step) -> Result<Inode, Stop> {
+        let mut inode = step.inode.clone();
+        if let Some(owner) = &self.owner {
+            inode.owner.clone_from(owner);
+        }
+        if let Some(group) = &self.group {
+            inode.group.clone_from(group);
+        }
+        if let Some(mode) = self.mode {
+            inode.set_mode(mode);
+        }
+        let accessed_ms = self.accessed_ms.unwrap_or(inode.accessed_ms());
+        let modified_ms = self.modified_ms.unwrap_or(inode.modified_ms);
+        inode.set_times(modified_ms, accessed_ms, tx.now_ms());
+        self.change_xattrs(&mut inode.xattrs);
+        tree::check_xattrs(&inode.xattrs)?;
+        keys::inode::put(&mut tx.pending, step.parent.0, &step.name, &inode);
+        Ok(inode)
+    }
+
+    fn change_xattrs(&self, xattrs: &mut Vec<Xattr>) {
+        xattrs.retain(|xattr| !self.remove_xattrs.contains(&xattr.name));
+        for new in &self.set_xattrs {
+            match xattrs.binary_search_by(|xattr| xattr.name.cmp(&new.name)) {
+                Ok(at) => xattrs[at] = new.clone(),
+                Err(at) => xattrs.insert(at, new.clone()),
+            }
+        }
+    }
 }

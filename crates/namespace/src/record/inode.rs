@@ -102,11 +102,7 @@ impl Inode {
     pub fn new(id: u64, kind: Kind, now_ms: u64) -> Inode {
         Inode {
             id,
-            flags: if kind == Kind::Directory {
-                FLAG_DIRECTORY
-            } else {
-                0
-            },
+            flags: if kind == Kind::Directory { FLAG_DIRECTORY } else { 0 },
             modified_ms: now_ms,
             ..Inode::default()
         }
@@ -119,11 +115,7 @@ impl Inode {
 
     /// What it is.
     pub fn kind(&self) -> Kind {
-        if self.is_directory() {
-            Kind::Directory
-        } else {
-            Kind::File
-        }
+        if self.is_directory() { Kind::Directory } else { Kind::File }
     }
 
     /// Whether it is a directory.
@@ -168,20 +160,12 @@ impl Inode {
 
     /// Bytes of a block.
     pub fn block_size(&self) -> u64 {
-        if self.stored_block_size == 0 {
-            BLOCK_SIZE_DEFAULT
-        } else {
-            self.stored_block_size
-        }
+        if self.stored_block_size == 0 { BLOCK_SIZE_DEFAULT } else { self.stored_block_size }
     }
 
     /// Bytes of a page.
     pub fn page_size(&self) -> u32 {
-        if self.stored_page_size == 0 {
-            PAGE_SIZE_DEFAULT
-        } else {
-            self.stored_page_size
-        }
+        if self.stored_page_size == 0 { PAGE_SIZE_DEFAULT } else { self.stored_page_size }
     }
 
     /// The version that the next content gets.
@@ -190,19 +174,11 @@ impl Inode {
     }
 
     fn mode_usual(&self) -> u32 {
-        if self.is_directory() {
-            DIRECTORY_MODE_USUAL
-        } else {
-            FILE_MODE_USUAL
-        }
+        if self.is_directory() { DIRECTORY_MODE_USUAL } else { FILE_MODE_USUAL }
     }
 
     fn set_flag(&mut self, flag: u32, on: bool) {
-        self.flags = if on {
-            self.flags | flag
-        } else {
-            self.flags & !flag
-        };
+        self.flags = if on { self.flags | flag } else { self.flags & !flag };
     }
 
     pub(crate) fn set_complete(&mut self, complete: bool) {
@@ -224,11 +200,7 @@ impl Inode {
     }
 
     pub(crate) fn set_block_size(&mut self, bytes: u64) {
-        self.stored_block_size = if bytes == BLOCK_SIZE_DEFAULT {
-            0
-        } else {
-            bytes
-        };
+        self.stored_block_size = if bytes == BLOCK_SIZE_DEFAULT { 0 } else { bytes };
     }
 
     pub(crate) fn set_page_size(&mut self, bytes: u32) {

@@ -20,9 +20,6 @@ pub struct TrashEntry {
     /// The log time of the deletion.
     #[prost(uint64, tag = "5")]
     pub deleted_ms: u64,
-    /// The directory that it lay in.
-    #[prost(uint64, tag = "6")]
-    pub parent: u64,
 }
 
 /// Why a key of a store may not be loaded or created for now.

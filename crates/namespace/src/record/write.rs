@@ -67,3 +67,10 @@ pub struct Write {
     #[prost(uint64, tag = "17")]
     pub started_ms: u64,
 }
+
+impl Write {
+    /// Whether its lease has ended and it is not given up yet.
+    pub fn has_expired(&self, log_time_ms: u64) -> bool {
+        !self.abandoned && self.expires_ms <= log_time_ms
+    }
+}
