@@ -249,4 +249,38 @@ mod tests {
         assert!(process.wait(Duration::from_secs(10)).await.unwrap().success());
         assert_eq!(process.log(), "alive\n");
     }
+
+    /// Set for the run of this test program that is to be killed: where it writes its child's pid.
+    const VICTIM: &str = "TESTKIT_VICTIM";
+
+    /// Not a test by itself: the process that the next test starts and kills.
+    #[test]
+    fn victim() {
+        let Some(path) = std::env::var_os(VICTIM) else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let child = sh("exec sleep 1000", dir.path());
+        let path = PathBuf::from(path);
+        fs::write(path.with_extension("new"), child.pid().to_string()).unwrap();
+        fs::rename(path.with_extension("new"), &path).unwrap();
+        loop {
+            thread::park();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_child_dies_with_a_process_that_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "process::tests::victim", "--nocapture"]).env(VICTIM, &path).env("TMPDIR", dir.path());
+        let mut parent = Process::start("victim", command, &dir.path().join("log")).unwrap();
+        let pid = wait::for_some("the child's pid", Duration::from_secs(10), || {
+            std::future::ready(fs::read_to_string(&path).ok())
+        });
+        let pid: u32 = pid.await.unwrap().parse().unwrap();
+        assert!(is_running(pid));
+        parent.kill().unwrap();
+        let gone = wait::until("the child's end", Duration::from_secs(10), || std::future::ready(!is_running(pid)));
+        gone.await.unwrap();
+    }
 }
