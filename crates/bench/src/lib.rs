@@ -4,10 +4,17 @@
 //! terminal and `NAME.json` to the output directory. A benchmark is one file here: a function from [`Setting`] to a
 //! [`Report`](report::Report), entered in [`registry`].
 
+mod cold_read;
+mod hot_read;
+mod lake;
 pub mod limits;
 pub mod machine;
+mod memory;
+mod metadata;
+mod pace;
 pub mod registry;
 pub mod report;
+mod small_files;
 
 /// How a benchmark is to be run.
 #[derive(Clone, Debug)]

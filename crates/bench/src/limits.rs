@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 pub use disk::{pread_random, pread_sequential, sync_rate};
-pub use wire::sendfile_loopback;
+pub use wire::{random_over_loopback, sendfile_loopback};
 
 use crate::Setting;
 use crate::report::{Better, Limit, Report};

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use futures::future::BoxFuture;
 
-use crate::{Setting, limits, report::Report};
+use crate::{Setting, cold_read, hot_read, limits, memory, metadata, report::Report, small_files};
 
 /// One benchmark.
 #[derive(Debug)]
@@ -17,11 +17,38 @@ pub struct Bench {
 }
 
 /// All of them, in the order in which `all` runs them.
-pub const BENCHES: &[Bench] = &[Bench {
-    name: "limits",
-    about: "what this machine does without Forebay: the limits that the others are held against",
-    run: |setting| Box::pin(limits::run(setting)),
-}];
+pub const BENCHES: &[Bench] = &[
+    Bench {
+        name: "limits",
+        about: "what this machine does without Forebay: the limits that the others are held against",
+        run: |setting| Box::pin(limits::run(setting)),
+    },
+    Bench {
+        name: "hot-read",
+        about: "cached bytes: over TCP against sendfile, on the same host against pread",
+        run: |setting| Box::pin(hot_read::run(setting)),
+    },
+    Bench {
+        name: "cold-read",
+        about: "bytes of an S3 store, first time: against the same GETs by OpenDAL alone; bytes asked for one needed",
+        run: |setting| Box::pin(cold_read::run(setting)),
+    },
+    Bench {
+        name: "metadata",
+        about: "create, stat, list, rename, delete with 1 and 64 clients, and the sync rate of the disk",
+        run: |setting| Box::pin(metadata::run(setting)),
+    },
+    Bench {
+        name: "small-files",
+        about: "files of 100 KB in random order, cold and hot",
+        run: |setting| Box::pin(small_files::run(setting)),
+    },
+    Bench {
+        name: "memory",
+        about: "the master with many inodes: resident memory and bytes on disk an inode",
+        run: |setting| Box::pin(memory::run(setting)),
+    },
+];
 
 /// The names, for messages.
 pub fn names() -> Vec<&'static str> {
