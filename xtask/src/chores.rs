@@ -11,11 +11,17 @@ use anyhow::{Context, Result, ensure};
 use crate::setup::{self, Purpose};
 use crate::{cargo, tools};
 
-/// `cargo xtask test [ARGS…]`: every test of the workspace; arguments go to `cargo test`.
+/// `cargo xtask test [ARGS…]`: every test of the workspace, or what the arguments say to `cargo test`.
 pub(crate) fn test(arguments: &[&str]) -> Result<()> {
     setup::run(Purpose::Test)?;
-    let forebay = build_forebay()?;
-    step("tests", cargo_command(&["test", "--workspace"])?.args(arguments).env("FOREBAY_BIN", forebay))
+    let mut command = if arguments.is_empty() {
+        // Builds the program as well, before the first test runs: the suites of its own crate need it.
+        cargo_command(&["test", "--workspace"])?
+    } else {
+        build(&["forebay"])?;
+        cargo_command(&["test"])?
+    };
+    step("tests", command.args(arguments).env("FOREBAY_BIN", program("forebay")?))
 }
 
 /// `cargo xtask lint`: format, clippy, documentation, licences and duplicates.
@@ -36,26 +42,37 @@ pub(crate) fn lint() -> Result<()> {
 /// `cargo xtask bench NAME [--quick]`: tables on the terminal, JSON in `target/bench/`.
 pub(crate) fn bench(arguments: &[&str]) -> Result<()> {
     setup::run(Purpose::Demo)?;
-    let forebay = build_forebay()?;
-    let mut run = cargo_command(&["run", "--quiet", "--package", "forebay-bench", "--"])?;
-    run.args(arguments).arg("--output").arg(cargo::root().join("target/bench")).env("FOREBAY_BIN", forebay);
-    step("bench", &mut run)
+    build(&["forebay", "forebay-bench"])?;
+    let mut run = Command::new(program("forebay-bench")?);
+    run.args(arguments).arg("--output").arg(cargo::root().join("target/bench"));
+    step("bench", run.env("FOREBAY_BIN", program("forebay")?))
 }
 
 /// `cargo xtask demo [--once]`.
 pub(crate) fn demo(arguments: &[&str]) -> Result<()> {
     setup::run(Purpose::Demo)?;
-    let forebay = build_forebay()?;
-    let mut run = cargo_command(&["run", "--quiet", "--package", "forebay-demo", "--"])?;
+    build(&["forebay", "forebay-demo"])?;
     println!("==> demo");
+    let mut run = Command::new(program("forebay-demo")?);
     // The demo takes our place: it, and not we, must get Ctrl-C and say how it ended.
-    Err(run.args(arguments).env("FOREBAY_BIN", forebay).exec()).context("starting the demo")
+    Err(run.args(arguments).env("FOREBAY_BIN", program("forebay")?).exec()).context("starting the demo")
 }
 
-/// Builds the binary that tests, demo and benches start, and says where it is.
-fn build_forebay() -> Result<PathBuf> {
-    step("build", &mut cargo_command(&["build", "--package", "forebay", "--bin", "forebay"])?)?;
-    Ok(target_dir()?.join("debug/forebay"))
+/// Builds programs of the workspace.
+///
+/// Always with `--workspace`: cargo chooses the features of dependencies by the packages it is asked for, and what tests,
+/// demo and benches share is compiled once only when they all ask for the same ones.
+fn build(programs: &[&str]) -> Result<()> {
+    let mut command = cargo_command(&["build", "--workspace"])?;
+    for program in programs {
+        command.args(["--bin", program]);
+    }
+    step("build", &mut command)
+}
+
+/// Where cargo puts a program.
+fn program(name: &str) -> Result<PathBuf> {
+    Ok(target_dir()?.join("debug").join(name))
 }
 
 fn target_dir() -> Result<PathBuf> {
