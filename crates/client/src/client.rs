@@ -5,10 +5,12 @@ mod cluster;
 mod metadata;
 mod mounts;
 
+use crate::buffers::Buffers;
 use crate::config::ClientConfig;
 use crate::error::Result;
 use crate::request_ids::RequestIds;
 use crate::rpc::{Masters, REPLY_LEN_MAX};
+use crate::workers::Workers;
 use forebay_proto::v1::cluster_client::ClusterClient;
 use forebay_proto::v1::mounts_client::MountsClient;
 use forebay_proto::v1::namespace_client::NamespaceClient;
@@ -26,9 +28,11 @@ pub struct Client {
 /// What the clones of a client, its files and its writers share.
 #[derive(Debug)]
 pub(crate) struct Inner {
-    pub(crate) config: ClientConfig,
-    pub(crate) masters: Masters,
+    pub(crate) config: Arc<ClientConfig>,
+    pub(crate) masters: Arc<Masters>,
     pub(crate) request_ids: RequestIds,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) buffers: Arc<Buffers>,
 }
 
 impl Client {
@@ -37,16 +41,18 @@ impl Client {
     /// # Errors
     /// `invalid_argument` for an address that is none; `unavailable` when no master answers within [`Deadlines::connect`](crate::Deadlines::connect).
     pub async fn connect(config: ClientConfig) -> Result<Client> {
-        let masters = Masters::new(&config)?;
-        let client = Client {
+        let masters = Arc::new(Masters::new(&config)?);
+        let config = Arc::new(config);
+        let workers = Workers::connect(masters.clone(), config.clone()).await?;
+        Ok(Client {
             inner: Arc::new(Inner {
                 masters,
+                workers,
                 request_ids: RequestIds::new(),
+                buffers: Buffers::new(config.buffer_memory.bytes()),
                 config,
             }),
-        };
-        client.workers().await?;
-        Ok(client)
+        })
     }
 
     /// The settings that the client was made with.

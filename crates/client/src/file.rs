@@ -1,19 +1,33 @@
 //! Reading files.
 
+pub(crate) mod opened;
+mod pattern;
+mod range;
 mod reader;
 mod stream;
 
-use crate::client::Client;
+use crate::client::{Client, Inner};
 use crate::error::{Error, Result};
 use crate::path::ToPath;
-use crate::types::{Entry, OpenOptions};
+use crate::rpc::Backoff;
+use crate::types::{Entry, OpenOptions, SyncMode};
 use bytes::Bytes;
-use forebay_base::ErrorKind;
-use std::ops::RangeBounds;
+use forebay_base::{ErrorKind, NsPath};
+use futures::stream::{StreamExt, TryStreamExt};
+use opened::Opened;
+use parking_lot::RwLock;
+use pattern::Pattern;
+use range::{RangeReader, ReadError};
+use std::ops::{Range, RangeBounds};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::time::Instant;
 
 pub use reader::FileReader;
 pub use stream::ReadStream;
+
+/// Blocks of one positioned read that are read at the same time.
+const BLOCKS_AT_ONCE: usize = 8;
 
 /// One version of a file, open for reading. Cheap to clone; reads may run side by side.
 ///
@@ -23,7 +37,22 @@ pub use stream::ReadStream;
 /// fetched again.
 #[derive(Clone, Debug)]
 pub struct File {
-    entry: Arc<Entry>,
+    inner: Arc<FileInner>,
+}
+
+/// What the clones of a file, its streams and readers share.
+#[derive(Debug)]
+pub(crate) struct FileInner {
+    client: Arc<Inner>,
+    path: NsPath,
+    no_cache: bool,
+    opened: RwLock<Arc<Opened>>,
+    /// Bytes of `opened` have been handed out: there is no turning to another version any more. Set with `opened` locked for reading,
+    /// so that it cannot be exchanged at the same time.
+    handed_out: AtomicBool,
+    /// Held while the file turns to another version.
+    turning: tokio::sync::Mutex<()>,
+    pattern: Pattern,
 }
 
 impl Client {
@@ -37,15 +66,26 @@ impl Client {
 
     /// [`open`](Client::open) with choices.
     pub async fn open_with(&self, path: impl ToPath, options: OpenOptions) -> Result<File> {
-        let _ = (path.to_path()?, options);
-        Err(Error::new(ErrorKind::Unavailable, "open is being built"))
+        let path = path.to_path()?;
+        let opened = Opened::open(&self.inner, &path, options.sync).await?;
+        Ok(File {
+            inner: Arc::new(FileInner {
+                client: self.inner.clone(),
+                path,
+                no_cache: options.no_cache,
+                opened: RwLock::new(Arc::new(opened)),
+                handed_out: AtomicBool::new(false),
+                turning: tokio::sync::Mutex::new(()),
+                pattern: Pattern::default(),
+            }),
+        })
     }
 }
 
 impl File {
     /// The file as it was when it was opened.
     pub fn entry(&self) -> Arc<Entry> {
-        self.entry.clone()
+        self.inner.opened.read().entry.clone()
     }
 
     /// Bytes of the file.
@@ -65,7 +105,8 @@ impl File {
     /// `unavailable` when no worker answers within [`Deadlines::read`](crate::Deadlines::read); `conflict` (see [`File`]); `corrupt` when
     /// every worker has damaged bytes.
     pub async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
-        let mut buffer = vec![0; length];
+        let left = self.len().saturating_sub(offset);
+        let mut buffer = vec![0; length.min(usize::try_from(left).unwrap_or(usize::MAX))];
         let read = self.read_at_into(offset, &mut buffer).await?;
         buffer.truncate(read);
         Ok(buffer.into())
@@ -74,8 +115,25 @@ impl File {
     /// [`read_at`](File::read_at) into a buffer of the caller. Returns how many bytes were read; after an error the buffer
     /// may hold anything.
     pub async fn read_at_into(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let _ = (offset, buffer);
-        Err(Error::new(ErrorKind::Unavailable, "reads are being built"))
+        let deadline = Instant::now() + self.inner.client.config.deadlines.read;
+        let mut backoff = Backoff::new();
+        loop {
+            let opened = self.inner.opened();
+            let length = clamp(&opened, offset, buffer.len());
+            let read = self
+                .inner
+                .read_blocks(&opened, offset, &mut buffer[..length], deadline);
+            match read.await {
+                Ok(()) if self.inner.hand_out(&opened) => return Ok(length),
+                Ok(()) => {}
+                Err(ReadError::Final(error)) => return Err(error),
+                Err(ReadError::Conflict(cause)) => {
+                    self.inner
+                        .turn(&opened, cause, &mut backoff, deadline)
+                        .await?;
+                }
+            }
+        }
     }
 
     /// Reads a range from its start to its end, ahead of the caller: the window grows up to
@@ -99,5 +157,117 @@ impl File {
     /// [`stream`](File::stream) does.
     pub fn reader(&self) -> FileReader {
         FileReader::new(self.clone())
+    }
+}
+
+/// How many of `wanted` bytes at `offset` there are.
+fn clamp(opened: &Opened, offset: u64, wanted: usize) -> usize {
+    let left = opened.entry.length.saturating_sub(offset);
+    usize::try_from(left).map_or(wanted, |left| wanted.min(left))
+}
+
+impl FileInner {
+    fn opened(&self) -> Arc<Opened> {
+        self.opened.read().clone()
+    }
+
+    /// Notes that bytes of `opened` are given to the caller. False when the file has turned to another version: they must not be.
+    fn hand_out(&self, opened: &Arc<Opened>) -> bool {
+        let current = self.opened.read();
+        let same = Arc::ptr_eq(&current, opened) || current.file_id() == opened.file_id();
+        if same {
+            self.handed_out.store(true, Ordering::Release);
+        }
+        same
+    }
+
+    /// After a conflict: turns to the version that the store has now, if that mixes nothing.
+    async fn turn(
+        &self,
+        stale: &Arc<Opened>,
+        cause: Error,
+        backoff: &mut Backoff,
+        deadline: Instant,
+    ) -> Result<()> {
+        let _turning = self.turning.lock().await;
+        if !Arc::ptr_eq(&self.opened.read(), stale) {
+            return Ok(());
+        }
+        let fresh = Opened::open(&self.client, &self.path, SyncMode::Now).await?;
+        let same = fresh.file_id() == stale.file_id();
+        if same {
+            // The worker and the masters do not see the same: one of them is a moment behind.
+            let wait = backoff.next();
+            if Instant::now() + wait >= deadline {
+                return Err(cause.context(format_args!("cannot read {}", self.path)));
+            }
+            tokio::time::sleep(wait).await;
+        }
+        let mut current = self.opened.write();
+        if !same && self.handed_out.load(Ordering::Acquire) {
+            let message = format!("{} changed while it was being read: {cause}", self.path);
+            return Err(Error::new(ErrorKind::Conflict, message).with_hint("open it again"));
+        }
+        *current = Arc::new(fresh);
+        Ok(())
+    }
+
+    /// Reads a range, its blocks side by side.
+    async fn read_blocks(
+        self: &Arc<Self>,
+        opened: &Arc<Opened>,
+        offset: u64,
+        buffer: &mut [u8],
+        deadline: Instant,
+    ) -> Result<(), ReadError> {
+        let read_ahead = self.pattern.note(offset, buffer.len() as u64);
+        let read_ahead = read_ahead.min(self.client.config.read_ahead_max.bytes());
+        let mut blocks = Vec::new();
+        let (mut at, mut rest) = (offset, buffer);
+        while !rest.is_empty() {
+            let (_, block_end) = opened.block_at(at);
+            let length =
+                usize::try_from(block_end - at).map_or(rest.len(), |left| left.min(rest.len()));
+            let (head, tail) = rest.split_at_mut(length);
+            blocks.push((at, head));
+            (at, rest) = (at + length as u64, tail);
+        }
+        if blocks.len() <= 1 {
+            for (at, out) in blocks {
+                self.read_block(opened, at, out, read_ahead, deadline)
+                    .await?;
+            }
+            return Ok(());
+        }
+        let reads = blocks
+            .into_iter()
+            .map(|(at, out)| self.read_block(opened, at, out, read_ahead, deadline));
+        futures::stream::iter(reads)
+            .buffer_unordered(BLOCKS_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    async fn read_block(
+        self: &Arc<Self>,
+        opened: &Arc<Opened>,
+        at: u64,
+        out: &mut [u8],
+        read_ahead: u64,
+        deadline: Instant,
+    ) -> Result<(), ReadError> {
+        let range = at..at + out.len() as u64;
+        self.range(opened, range, read_ahead)
+            .fill(out, deadline)
+            .await
+    }
+
+    fn range(
+        self: &Arc<Self>,
+        opened: &Arc<Opened>,
+        range: Range<u64>,
+        read_ahead: u64,
+    ) -> RangeReader {
+        RangeReader::new(self.clone(), opened.clone(), range, read_ahead)
     }
 }

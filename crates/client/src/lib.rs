@@ -39,12 +39,16 @@ pub mod error;
 pub mod metrics;
 pub mod types;
 
+mod bounds;
+mod buffers;
 mod client;
+mod data;
 mod file;
 mod list;
 mod path;
 mod request_ids;
 mod rpc;
+mod workers;
 mod writer;
 
 pub use client::Client;

@@ -9,6 +9,7 @@ pub use cluster::{
     CachedRange, ClusterStatus, LoadProgress, Location, MasterStatus, TierStatus, WorkerInfo,
     WorkerStatus,
 };
+pub(crate) use entry::bad_reply;
 pub use entry::{ContentSummary, Entry, EntryKind, Xattr};
 pub use mount::{Mount, MountChanges, MountSpec};
 pub use options::{

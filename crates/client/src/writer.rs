@@ -1,22 +1,55 @@
 //! Writing files.
 
-use crate::client::Client;
+mod part;
+mod write;
+
+use crate::client::{Client, namespace};
 use crate::error::{Error, Result};
 use crate::path::ToPath;
 use crate::types::{CreateOptions, Entry};
 use bytes::Bytes;
 use forebay_base::{ErrorKind, NsPath};
+use forebay_proto::v1;
+use part::{Part, PartBytes};
+use std::sync::Arc;
+use tokio::task::{AbortHandle, JoinSet};
+use write::Write;
 
 /// A file that is being written, from its start to its end. It appears whole when [`close`](Writer::close) returns, or not
 /// at all: dropping a writer abandons the write, and the write of a program that dies is abandoned when its lease ends.
 ///
-/// Memory: [`ClientConfig::parts_in_flight_max`](crate::ClientConfig::parts_in_flight_max) parts of [`part_size`](Writer::part_size) bytes. A part is kept until a worker
-/// has acknowledged it; if one fails it goes to the next.
+/// Memory: [`ClientConfig::parts_in_flight_max`](crate::ClientConfig::parts_in_flight_max) parts of [`part_size`](Writer::part_size) bytes, and the one that is being filled; fewer when the
+/// client's buffers are at their bound. A part is kept until a worker has acknowledged it; if one fails it goes to the next.
+///
+/// ```no_run
+/// # use forebay_client::{Client, CreateOptions};
+/// # async fn example(client: Client) -> forebay_client::Result<()> {
+/// let options = CreateOptions { overwrite: true, parents: true, ..CreateOptions::default() };
+/// let mut writer = client.create("/lake/results/today.csv", options).await?;
+/// for row in 0..1000 {
+///     writer.write(format!("{row},{}\n", row * row)).await?;
+/// }
+/// let entry = writer.close().await?;
+/// assert!(entry.complete);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Writer {
-    path: NsPath,
+    write: Arc<Write>,
     part_size: u64,
+    modified_ms: u64,
     written: u64,
+    /// What has been taken and not been sent.
+    filling: PartBytes,
+    /// Parts that were sent or are under way.
+    parts: u32,
+    sending: JoinSet<Result<(u32, u64, String)>>,
+    stored: Vec<v1::Part>,
+    lease: AbortHandle,
+    failed: Option<Error>,
+    /// The masters know how it ended.
+    ended: bool,
 }
 
 impl Client {
@@ -26,15 +59,60 @@ impl Client {
     /// `already_exists` unless `overwrite`; `is_a_directory`; `not_found` when the parent is missing, unless `parents`;
     /// `permission_denied` below a read-only mount.
     pub async fn create(&self, path: impl ToPath, options: CreateOptions) -> Result<Writer> {
-        let _ = (path.to_path()?, options);
-        Err(Error::new(ErrorKind::Unavailable, "create is being built"))
+        let path = path.to_path()?;
+        let id = self.inner.request_ids.begin();
+        let modified_ms = options.modified.map_or(0, |time| time.0);
+        let request = create_request(&path, options, id.meta())?;
+        let reply = self.inner.call(request, |channel, request| async move {
+            namespace(channel).create(request).await
+        });
+        let reply = reply.await?;
+        let write = Arc::new(Write::new(self.inner.clone(), path, &reply)?);
+        self.inner.workers.at_least(reply.workers_epoch).await;
+        Ok(Writer {
+            lease: tokio::spawn(write.clone().keep_lease()).abort_handle(),
+            write,
+            part_size: reply.part_size,
+            modified_ms,
+            written: 0,
+            filling: PartBytes::default(),
+            parts: 0,
+            sending: JoinSet::new(),
+            stored: Vec::new(),
+            failed: None,
+            ended: false,
+        })
     }
+}
+
+fn create_request(
+    path: &NsPath,
+    options: CreateOptions,
+    meta: Option<v1::RequestMeta>,
+) -> Result<v1::CreateRequest> {
+    let page_size = options.page_size.map_or(0, |size| size.bytes());
+    let page_size = u32::try_from(page_size).map_err(|_| {
+        let message = format!("a page of {page_size} bytes is too large");
+        Error::new(ErrorKind::InvalidArgument, message).with_hint("choose 64MiB or less")
+    })?;
+    Ok(v1::CreateRequest {
+        meta,
+        path: path.to_bytes(),
+        overwrite: options.overwrite,
+        parents: options.parents,
+        write_type: options.write_type.to_wire(),
+        owner: options.owner,
+        group: options.group,
+        mode: options.mode,
+        block_size: options.block_size.map_or(0, |size| size.bytes()),
+        page_size,
+    })
 }
 
 impl Writer {
     /// The path of the file.
     pub fn path(&self) -> &NsPath {
-        &self.path
+        &self.write.path
     }
 
     /// Bytes taken so far.
@@ -52,21 +130,147 @@ impl Writer {
     /// # Errors
     /// Any error is final: the write cannot be completed any more. `conflict` when somebody else changed the file in its store;
     /// `unavailable` when no worker took a part within [`Deadlines::write`](crate::Deadlines::write).
+    ///
+    /// # Cancellation
+    /// When this future is dropped before it is ready, part of the bytes may have been taken: abandon the writer.
     pub async fn write(&mut self, bytes: impl Into<Bytes>) -> Result<()> {
-        let _ = bytes.into();
-        Err(Error::new(ErrorKind::Unavailable, "writes are being built"))
+        let taken = match &self.failed {
+            Some(error) => Err(error.clone()),
+            None => self.take(bytes.into()).await,
+        };
+        taken.inspect_err(|error| self.failed = Some(error.clone()))
+    }
+
+    async fn take(&mut self, bytes: Bytes) -> Result<()> {
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            // Only now is it known that the file is longer than this part.
+            if self.filling.len() as u64 == self.part_size {
+                self.send_filled().await?;
+            }
+            if self.filling.is_full() {
+                self.add_chunk().await?;
+            }
+            let room = self.part_size - self.filling.len() as u64;
+            let fits = usize::try_from(room).map_or(rest.len(), |room| room.min(rest.len()));
+            let taken = self.filling.push(&rest[..fits]);
+            rest = &rest[taken..];
+            self.written += taken as u64;
+        }
+        Ok(())
+    }
+
+    /// Makes room in the part that is being filled: within the client's bound, or with memory that a sent part gives back.
+    async fn add_chunk(&mut self) -> Result<()> {
+        loop {
+            let reserved = self.write.client.buffers.reserve(1);
+            let chunk = match reserved.and_then(|mut reservation| reservation.take()) {
+                Some(chunk) => chunk,
+                None if self.sending.is_empty() => self.write.client.buffers.need(),
+                None => {
+                    self.wait_for_one().await?;
+                    continue;
+                }
+            };
+            self.filling.add_chunk(chunk);
+            return Ok(());
+        }
+    }
+
+    /// Sends the part that has been filled, of a file of several parts.
+    async fn send_filled(&mut self) -> Result<()> {
+        if self.parts == 0 {
+            self.write.start_upload().await?;
+        }
+        while self.sending.len() >= self.write.client.config.parts_in_flight_max.max(1) {
+            self.wait_for_one().await?;
+        }
+        self.begin_part(false);
+        Ok(())
+    }
+
+    fn begin_part(&mut self, whole: bool) {
+        let part = Part {
+            number: self.parts + 1,
+            offset: u64::from(self.parts) * self.part_size,
+            whole,
+            bytes: std::mem::take(&mut self.filling),
+        };
+        self.parts += 1;
+        self.sending.spawn(part::send(part, self.write.clone()));
+    }
+
+    async fn wait_for_one(&mut self) -> Result<()> {
+        let Some(sent) = self.sending.join_next().await else {
+            return Ok(());
+        };
+        let (number, length, tag) = sent.map_err(|error| {
+            Error::new(ErrorKind::Internal, "sending a part broke off").with_source(error)
+        })??;
+        self.stored.push(v1::Part {
+            number,
+            length,
+            tag,
+        });
+        Ok(())
     }
 
     /// Sends what is left and completes the file. When this returns the under store has it.
     ///
     /// # Errors
-    /// As [`write`](Writer::write); the file is then absent, or as before.
-    pub async fn close(self) -> Result<Entry> {
-        Err(Error::new(ErrorKind::Unavailable, "close is being built"))
+    /// As [`write`](Writer::write); the file is then absent, or as before. Only after `deadline_exceeded` it is not known which:
+    /// the masters may have completed it, but did not answer in time.
+    pub async fn close(mut self) -> Result<Entry> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let whole = self.parts == 0;
+        if self.filling.len() > 0 {
+            match whole {
+                true => self.begin_part(true),
+                false => self.send_filled().await?,
+            }
+        }
+        while !self.sending.is_empty() {
+            self.wait_for_one().await?;
+        }
+        self.write.check_lease()?;
+        let mut parts = std::mem::take(&mut self.stored);
+        parts.sort_unstable_by_key(|part| part.number);
+        let whole_tag = match whole {
+            true => parts.pop().map(|part| part.tag).unwrap_or_default(),
+            false => String::new(),
+        };
+        let complete = self
+            .write
+            .complete(self.written, parts, whole_tag, self.modified_ms);
+        let reply = complete.await?;
+        self.ended = true;
+        Entry::from_wire(reply.entry)
     }
 
     /// Abandons the write and waits until the masters know: nothing becomes visible.
-    pub async fn abandon(self) -> Result<()> {
-        Err(Error::new(ErrorKind::Unavailable, "abandon is being built"))
+    pub async fn abandon(mut self) -> Result<()> {
+        self.sending.shutdown().await;
+        self.ended = true;
+        self.write.abandon().await
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.lease.abort();
+        if self.ended {
+            return;
+        }
+        // Best effort: without a runtime, or when the masters do not answer, the lease ends by itself.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let write = self.write.clone();
+            runtime.spawn(async move {
+                if let Err(error) = write.abandon().await {
+                    tracing::debug!(%error, path = %write.path, "write not abandoned, its lease will end");
+                }
+            });
+        }
     }
 }

@@ -1,0 +1,184 @@
+//! One connection to a worker: frames out, frames in.
+
+use super::fault::Fault;
+use super::socket::{Sent, Socket};
+use forebay_proto::frame::{
+    DataHead, DoneHead, ErrorHead, HEADER_LEN, Header, Kind, LocalOpenedHead, WrittenHead,
+    decode_head, encode_frame,
+};
+use prost::Message;
+use std::io::{IoSlice, IoSliceMut};
+use std::time::Duration;
+
+/// Bytes of the receive buffer. The whole answer to a 16 KiB read fits, so that it costs one system call; bodies of larger ones go
+/// to where the caller wants them, and only the headers behind them here.
+const BUFFER_LEN: usize = 24 << 10;
+
+/// A connection, used by one request at a time.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(super) socket: Socket,
+    /// `buffer[start..end]` has arrived and is not used yet.
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// The id of the last request.
+    request: u64,
+    /// A request before this one was answered, so a failure may just mean that the worker closed an idle connection.
+    pub(crate) used_before: bool,
+}
+
+/// A frame of an answer. A `Data` frame's body follows on the connection.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Data { head: DataHead, body_len: u64 },
+    Done(DoneHead),
+    Written(WrittenHead),
+    LocalOpened(LocalOpenedHead),
+    Error(ErrorHead),
+}
+
+impl Connection {
+    pub(crate) fn new(socket: Socket) -> Connection {
+        Connection {
+            socket,
+            buffer: vec![0; BUFFER_LEN],
+            start: 0,
+            end: 0,
+            request: 0,
+            used_before: false,
+        }
+    }
+
+    /// Sends a request with a body.
+    pub(crate) async fn send(
+        &mut self,
+        kind: Kind,
+        head: &impl Message,
+        body: &[&[u8]],
+        patience: Duration,
+    ) -> Result<Sent, Fault> {
+        self.request += 1;
+        let body_len: usize = body.iter().map(|slice| slice.len()).sum();
+        let start = encode_frame(kind, self.request, head, body_len as u64);
+        let mut bufs: Vec<IoSlice<'_>> = std::iter::once(&start[..])
+            .chain(body.iter().copied())
+            .map(IoSlice::new)
+            .collect();
+        self.socket.write_all(&mut bufs, patience).await
+    }
+
+    /// The next frame of the answer to the last request. What may still come of an earlier answer, whose bytes were all
+    /// there but not its end, is skipped.
+    pub(crate) async fn answer(&mut self, patience: Duration) -> Result<Answer, Fault> {
+        loop {
+            self.arrived(HEADER_LEN, patience).await?;
+            let bytes = self.buffer[self.start..][..HEADER_LEN]
+                .try_into()
+                .expect("a slice of the header's length");
+            let header = Header::decode(bytes)?;
+            let head_len = header.head_len as usize;
+            self.arrived(HEADER_LEN + head_len, patience).await?;
+            let head = &self.buffer[self.start + HEADER_LEN..][..head_len];
+            let answer = decode(&header, head)?;
+            self.start += HEADER_LEN + head_len;
+            if header.request == self.request {
+                return Ok(answer);
+            }
+            let is_end = matches!(answer, Answer::Done(_) | Answer::Error(_));
+            if !is_end || header.request > self.request {
+                let (got, asked) = (header.request, self.request);
+                let message = format!("answer to request {got} came, {asked} was asked");
+                return Err(Fault::Broken(message));
+            }
+        }
+    }
+
+    /// The next frame, if it has arrived whole.
+    pub(crate) fn answer_at_hand(&mut self) -> Result<Option<Answer>, Fault> {
+        let arrived = &self.buffer[self.start..self.end];
+        let Some((header, rest)) = arrived.split_first_chunk::<HEADER_LEN>() else {
+            return Ok(None);
+        };
+        let header = Header::decode(header)?;
+        let Some(head) = rest.get(..header.head_len as usize) else {
+            return Ok(None);
+        };
+        let answer = decode(&header, head)?;
+        self.start += HEADER_LEN + head.len();
+        Ok(Some(answer))
+    }
+
+    /// Receives bytes of a body into `out`, at least one. Bytes behind it that arrive with it are kept.
+    pub(crate) async fn receive(
+        &mut self,
+        out: &mut [u8],
+        patience: Duration,
+    ) -> Result<usize, Fault> {
+        let buffered = &self.buffer[self.start..self.end];
+        if !buffered.is_empty() {
+            let taken = buffered.len().min(out.len());
+            out[..taken].copy_from_slice(&buffered[..taken]);
+            self.start += taken;
+            return Ok(taken);
+        }
+        let wanted = out.len();
+        let mut bufs = [IoSliceMut::new(out), IoSliceMut::new(&mut self.buffer)];
+        let read = self.socket.read_vectored(&mut bufs, patience).await?;
+        self.start = 0;
+        self.end = read.saturating_sub(wanted);
+        match read {
+            0 => Err(Fault::closed()),
+            _ => Ok(read.min(wanted)),
+        }
+    }
+
+    /// Waits until at least `len` bytes are in the buffer.
+    async fn arrived(&mut self, len: usize, patience: Duration) -> Result<(), Fault> {
+        while self.end - self.start < len {
+            if self.start + len > self.buffer.len() || self.start == self.end {
+                self.buffer.copy_within(self.start..self.end, 0);
+                self.end -= self.start;
+                self.start = 0;
+            }
+            // A head may be longer than the buffer; Header::decode has checked its bound.
+            if len > self.buffer.len() {
+                self.buffer.resize(len, 0);
+            }
+            let mut room = [IoSliceMut::new(&mut self.buffer[self.end..])];
+            match self.socket.read_vectored(&mut room, patience).await? {
+                0 => return Err(Fault::closed()),
+                read => self.end += read,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn decode(header: &Header, head: &[u8]) -> Result<Answer, Fault> {
+    let answer = match header.kind {
+        Kind::Data => Answer::Data {
+            head: decode_head(head)?,
+            body_len: header.body_len,
+        },
+        Kind::Done => Answer::Done(decode_head(head)?),
+        Kind::Error => Answer::Error(decode_head(head)?),
+        Kind::Written => Answer::Written(decode_head(head)?),
+        Kind::LocalOpened => Answer::LocalOpened(decode_head(head)?),
+        Kind::Read | Kind::WritePart | Kind::LocalOpen | Kind::LocalFill => {
+            return Err(unexpected(header.kind));
+        }
+    };
+    if header.body_len > 0 && header.kind != Kind::Data {
+        return Err(Fault::Broken(format!(
+            "{:?} frame with a body",
+            header.kind
+        )));
+    }
+    Ok(answer)
+}
+
+/// A peer that breaks the protocol.
+pub(super) fn unexpected(what: impl std::fmt::Debug) -> Fault {
+    Fault::Broken(format!("unexpected answer {what:?}"))
+}

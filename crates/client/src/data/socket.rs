@@ -1,0 +1,142 @@
+//! A stream socket of either kind, with reads and writes that end by themselves.
+//!
+//! All operations first try without waiting, and only make a timer when they must wait.
+
+use super::fault::Fault;
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::time::Duration;
+use tokio::io::{Interest, Ready};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connected socket.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// What ended the sending of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// All bytes are on their way.
+    All,
+    /// The peer answers already: it does not want the rest.
+    Answered,
+}
+
+impl Socket {
+    pub(crate) async fn tcp(address: &str, patience: Duration) -> Result<Socket, Fault> {
+        let connect = TcpStream::connect(address);
+        let socket = tokio::time::timeout(patience, connect)
+            .await
+            .map_err(|_| Fault::Silent(patience))?
+            .map_err(|error| Fault::Broken(format!("cannot connect: {error}")))?;
+        socket.set_nodelay(true)?;
+        notice_dead_hosts(&socket).map_err(std::io::Error::from)?;
+        Ok(Socket::Tcp(socket))
+    }
+
+    pub(crate) async fn unix(path: &Path, patience: Duration) -> Result<Socket, Fault> {
+        let connect = UnixStream::connect(path);
+        let socket = tokio::time::timeout(patience, connect)
+            .await
+            .map_err(|_| Fault::Silent(patience))?
+            .map_err(|error| {
+                Fault::Broken(format!("cannot connect to {}: {error}", path.display()))
+            })?;
+        Ok(Socket::Unix(socket))
+    }
+
+    /// Reads into `bufs` in turn; 0 when the peer has closed.
+    pub(crate) async fn read_vectored(
+        &self,
+        bufs: &mut [IoSliceMut<'_>],
+        patience: Duration,
+    ) -> Result<usize, Fault> {
+        loop {
+            let read = match self {
+                Socket::Tcp(socket) => socket.try_read_vectored(bufs),
+                Socket::Unix(socket) => socket.try_read_vectored(bufs),
+            };
+            match read {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.ready(Interest::READABLE, patience).await?;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// Writes all of `bufs`, unless the peer answers before.
+    pub(crate) async fn write_all(
+        &self,
+        mut bufs: &mut [IoSlice<'_>],
+        patience: Duration,
+    ) -> Result<Sent, Fault> {
+        IoSlice::advance_slices(&mut bufs, 0);
+        while !bufs.is_empty() {
+            match self.try_write_vectored(bufs) {
+                Ok(0) => return Err(Fault::closed()),
+                Ok(written) => IoSlice::advance_slices(&mut bufs, written),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let both = Interest::READABLE | Interest::WRITABLE;
+                    if self.ready(both, patience).await?.is_readable() {
+                        return Ok(Sent::Answered);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Sent::All)
+    }
+
+    fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        // The kernel takes 1,024 slices at most (UIO_MAXIOV).
+        let bufs = &bufs[..bufs.len().min(1024)];
+        match self {
+            Socket::Tcp(socket) => socket.try_write_vectored(bufs),
+            Socket::Unix(socket) => socket.try_write_vectored(bufs),
+        }
+    }
+
+    /// Waits until the socket is ready, `patience` at most.
+    pub(crate) async fn ready(
+        &self,
+        interest: Interest,
+        patience: Duration,
+    ) -> Result<Ready, Fault> {
+        let ready = async {
+            match self {
+                Socket::Tcp(socket) => socket.ready(interest).await,
+                Socket::Unix(socket) => socket.ready(interest).await,
+            }
+        };
+        match tokio::time::timeout(patience, ready).await {
+            Ok(ready) => Ok(ready?),
+            Err(_) => Err(Fault::Silent(patience)),
+        }
+    }
+}
+
+/// Makes the kernel break a connection to a host that is gone: within 10 seconds, whether we are sending or waiting.
+fn notice_dead_hosts(socket: &TcpStream) -> rustix::io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, Duration::from_secs(5))?;
+    sockopt::set_tcp_keepintvl(socket, Duration::from_secs(1))?;
+    sockopt::set_tcp_keepcnt(socket, 5)?;
+    sockopt::set_tcp_user_timeout(socket, 10_000)
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Socket::Tcp(socket) => socket.as_fd(),
+            Socket::Unix(socket) => socket.as_fd(),
+        }
+    }
+}

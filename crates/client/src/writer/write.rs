@@ -1,0 +1,163 @@
+//! What the parts of one write share: its name at the masters, its ticket, its lease.
+
+use crate::client::{Inner, namespace};
+use crate::error::{Error, Result};
+use crate::types::bad_reply;
+use bytes::Bytes;
+use forebay_base::{BlockId, BlockIndex, ErrorKind, FileId, NsPath};
+use forebay_proto::ticket::Ticket;
+use forebay_proto::v1;
+use parking_lot::RwLock;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// How long the masters are told for that a write is abandoned; after that its lease must end by itself.
+const ABANDON_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A write under way.
+#[derive(Debug)]
+pub(super) struct Write {
+    pub(super) client: Arc<Inner>,
+    pub(super) path: NsPath,
+    id: u64,
+    /// The version that the write makes: its blocks decide which workers take the parts.
+    file: FileId,
+    block_size: u64,
+    lease: Duration,
+    ticket: RwLock<Bytes>,
+    /// Held while the write is renewed, so that an older ticket never takes the place of a newer one.
+    renewing: tokio::sync::Mutex<()>,
+    /// Why the write cannot be completed any more.
+    lost: OnceLock<Error>,
+}
+
+impl Write {
+    /// Takes over what the masters replied.
+    pub(super) fn new(client: Arc<Inner>, path: NsPath, reply: &v1::CreateReply) -> Result<Write> {
+        let ticket = Ticket::peek(&reply.ticket).map_err(|error| bad_reply(&error.to_string()))?;
+        if ticket.block_size == 0 || reply.part_size == 0 || reply.lease_ms == 0 {
+            return Err(bad_reply("a write without block size, part size or lease"));
+        }
+        Ok(Write {
+            client,
+            path,
+            id: reply.write,
+            file: ticket.file(),
+            block_size: ticket.block_size,
+            lease: Duration::from_millis(reply.lease_ms),
+            ticket: RwLock::new(reply.ticket.clone()),
+            renewing: tokio::sync::Mutex::new(()),
+            lost: OnceLock::new(),
+        })
+    }
+
+    pub(super) fn ticket(&self) -> Bytes {
+        self.ticket.read().clone()
+    }
+
+    pub(super) fn block_at(&self, offset: u64) -> BlockId {
+        let index = u32::try_from(offset / self.block_size).unwrap_or(u32::MAX);
+        BlockId {
+            file: self.file,
+            index: BlockIndex(index),
+        }
+    }
+
+    /// Fails when the masters have given the write up.
+    pub(super) fn check_lease(&self) -> Result<()> {
+        self.lost.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// Has the masters begin the upload that parts belong to.
+    pub(super) async fn start_upload(&self) -> Result<()> {
+        let _renewing = self.renewing.lock().await;
+        self.renew(true, self.client.config.deadlines.write).await
+    }
+
+    /// Gets a new ticket in place of `refused`, unless there is one already.
+    pub(super) async fn renew_ticket(&self, refused: &Bytes) -> Result<()> {
+        let _renewing = self.renewing.lock().await;
+        match self.ticket() == *refused {
+            true => {
+                self.renew(false, self.client.config.deadlines.metadata)
+                    .await
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Keeps the lease until the write is lost. Three calls fit into a lease, so that one may fail.
+    pub(super) async fn keep_lease(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(self.lease / 3).await;
+            let renewing = self.renewing.lock().await;
+            let result = self.renew(false, self.lease).await;
+            drop(renewing);
+            match result {
+                Err(error) if is_lost(&error) => {
+                    let message = format!("the write of {} was given up", self.path);
+                    let _ = self.lost.set(error.context(message));
+                    return;
+                }
+                Err(error) => tracing::debug!(%error, path = %self.path, "lease not renewed yet"),
+                Ok(()) => {}
+            }
+        }
+    }
+
+    async fn renew(&self, start_upload: bool, deadline: Duration) -> Result<()> {
+        let request = v1::RenewWriteRequest {
+            write: self.id,
+            start_upload,
+        };
+        let send = |channel, request| async move { namespace(channel).renew_write(request).await };
+        let reply = self.client.call_within(deadline, request, send).await?;
+        *self.ticket.write() = reply.ticket;
+        Ok(())
+    }
+
+    /// Makes the file visible.
+    pub(super) async fn complete(
+        &self,
+        length: u64,
+        parts: Vec<v1::Part>,
+        whole_tag: String,
+        modified_ms: u64,
+    ) -> Result<v1::CompleteReply> {
+        let id = self.client.request_ids.begin();
+        let request = v1::CompleteRequest {
+            meta: id.meta(),
+            write: self.id,
+            length,
+            parts,
+            whole_tag,
+            modified_ms,
+        };
+        let send = |channel, request| async move { namespace(channel).complete(request).await };
+        let deadline = self.client.config.deadlines.write;
+        self.client.call_within(deadline, request, send).await
+    }
+
+    /// Tells the masters that nothing more will come.
+    pub(super) async fn abandon(&self) -> Result<()> {
+        let id = self.client.request_ids.begin();
+        let request = v1::AbandonWriteRequest {
+            meta: id.meta(),
+            write: self.id,
+        };
+        let send =
+            |channel, request| async move { namespace(channel).abandon_write(request).await };
+        self.client
+            .call_within(ABANDON_DEADLINE, request, send)
+            .await
+            .map(|_| ())
+    }
+}
+
+/// Whether repeating cannot help.
+fn is_lost(error: &Error) -> bool {
+    !matches!(
+        error.kind(),
+        ErrorKind::Unavailable | ErrorKind::DeadlineExceeded | ErrorKind::Internal
+    )
+}
