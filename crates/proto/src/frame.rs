@@ -10,6 +10,7 @@
 //! | `WritePart` | `Written` or `Error` |
 //! | `LocalOpen` (Unix socket) | `LocalOpened` with two descriptors attached, or `Error` |
 //! | `LocalFill` (Unix socket) | `Done` once the range is cached, or `Error` |
+//! | `LocalClose` (Unix socket) | `Done` |
 //!
 //! Checksums: a body is cut at the file offsets that are multiples of [`CHECKSUM_CHUNK`], and each piece has its CRC32C in
 //! the head. For whole chunks it is the one made when the bytes entered the cache, so the reader checks the
@@ -44,6 +45,8 @@ pub enum Kind {
     LocalOpen = 3,
     /// Asks that a range be cached: [`LocalFillHead`].
     LocalFill = 4,
+    /// Gives the descriptors of a cached file back: [`LocalCloseHead`].
+    LocalClose = 5,
     /// File bytes: [`DataHead`], body.
     Data = 16,
     /// The end of an answer: [`DoneHead`].
@@ -151,12 +154,17 @@ impl Header {
 
 /// Header and head of a frame, ready to be written before its body of `body_len` bytes.
 pub fn encode_frame(kind: Kind, request: u64, head: &impl Message, body_len: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER_LEN + head.encoded_len());
+    append_frame(&mut out, kind, request, head, body_len);
+    out
+}
+
+/// The same, after what `out` holds already: several frames can go out in one write.
+pub fn append_frame(out: &mut Vec<u8>, kind: Kind, request: u64, head: &impl Message, body_len: u64) {
     let head_len = head.encoded_len();
     let header = Header { kind, request, head_len: head_len as u32, body_len };
-    let mut out = Vec::with_capacity(HEADER_LEN + head_len);
     out.extend_from_slice(&header.encode());
-    head.encode(&mut out).expect("a Vec grows as needed");
-    out
+    head.encode(out).expect("a Vec grows as needed");
 }
 
 /// Reads a head.
@@ -191,6 +199,9 @@ pub struct ReadHead {
     /// Serve only what is cached: the answer ends with `Done` at the first byte that is not. Workers ask the previous owner of a block so.
     #[prost(bool, tag = "8")]
     pub cached_only: bool,
+    /// Pages that are read again move to the top tier (read type `CACHE_PROMOTE`).
+    #[prost(bool, tag = "9")]
+    pub promote: bool,
 }
 
 /// File bytes; the body starts at `offset`.
@@ -300,6 +311,17 @@ pub struct LocalFillHead {
     pub verify: bool,
 }
 
+/// The client has closed the descriptors of a cached file, and unmapped it. Closing the connection says so of all.
+#[derive(Clone, PartialEq, Message)]
+pub struct LocalCloseHead {
+    /// [`crate::ticket::Ticket::inode`].
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// [`crate::ticket::Ticket::version`].
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+}
+
 /// The lengths of the pieces that a body at `offset` of `length` bytes is cut into for its checksums.
 pub fn pieces(offset: u64, length: u64) -> impl Iterator<Item = usize> {
     let chunk = CHECKSUM_CHUNK as u64;
@@ -351,7 +373,7 @@ mod tests {
             ReadHead { ticket: bytes::Bytes::from_static(b"T"), offset: 4096, length: 100, ..ReadHead::default() };
         let frame = encode_frame(Kind::Read, 5, &head, 0);
         let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(&hex[..8], "46620101");
+        assert_eq!(&hex[..16], "4662010160cd689e");
         assert_eq!(&hex[16..64], "050000000000000000000000000000000800000000000000");
         assert_eq!(&hex[64..], "0a01541080201864");
     }

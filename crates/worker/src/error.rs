@@ -89,18 +89,16 @@ impl RequestError {
             // The ticket said that the file is there: what the master knows is out of date.
             RequestError::Store(UfsError::NotFound(_)) => ErrorKind::Conflict,
             RequestError::Store(error) => error.kind(),
-            RequestError::UnknownMount(_)
-            | RequestError::DamagedInTransit(_)
-            | RequestError::Unavailable(_) => ErrorKind::Unavailable,
+            RequestError::UnknownMount(_) | RequestError::DamagedInTransit(_) | RequestError::Unavailable(_) => {
+                ErrorKind::Unavailable
+            }
             RequestError::Internal(_) => ErrorKind::Internal,
         }
     }
 
     fn hint(&self) -> &str {
         match self {
-            RequestError::Ticket(_) => {
-                "open the file again; if it stays so, compare the clocks of masters and workers"
-            }
+            RequestError::Ticket(_) => "open the file again; if it stays so, compare the clocks of masters and workers",
             RequestError::Store(error) => error.hint(),
             RequestError::UnknownMount(_) => "retry: the masters tell workers of new mounts soon",
             RequestError::DamagedInTransit(_) => "send it again",
@@ -110,11 +108,7 @@ impl RequestError {
 
     /// The error as the data plane carries it.
     pub(crate) fn head(&self) -> ErrorHead {
-        ErrorHead {
-            kind: self.kind().code(),
-            message: self.to_string(),
-            hint: self.hint().to_owned(),
-        }
+        ErrorHead { kind: self.kind().code(), message: self.to_string(), hint: self.hint().to_owned() }
     }
 
     /// The error as the control plane carries it.

@@ -44,14 +44,8 @@ impl TicketFile {
         }
         Ok(TicketFile {
             id: ticket.file(),
-            meta: FileMeta {
-                page_size,
-                length: (!ticket.write).then_some(ticket.length),
-            },
-            expected: Expected {
-                tag: ticket.tag(),
-                length: ticket.length,
-            },
+            meta: FileMeta { page_size, length: (!ticket.write).then_some(ticket.length) },
+            expected: Expected { tag: ticket.tag(), length: ticket.length },
             bytes,
             ticket,
         })
@@ -163,26 +157,11 @@ mod tests {
 
     #[test]
     fn odd_sizes_are_refused() {
-        for (page_size, block_size) in [
-            (0, 0),
-            (5, 10),
-            (16 << 10, 0),
-            (16 << 10, 17 << 10),
-            (1 << 10, 1 << 20),
-        ] {
-            let ticket = Ticket {
-                page_size,
-                block_size,
-                ..Ticket::default()
-            };
+        for (page_size, block_size) in [(0, 0), (5, 10), (16 << 10, 0), (16 << 10, 17 << 10), (1 << 10, 1 << 20)] {
+            let ticket = Ticket { page_size, block_size, ..Ticket::default() };
             assert!(TicketFile::new(ticket, bytes::Bytes::new()).is_err());
         }
-        let ticket = Ticket {
-            length: u64::MAX,
-            page_size: 16 << 10,
-            block_size: 1 << 20,
-            ..Ticket::default()
-        };
+        let ticket = Ticket { length: u64::MAX, page_size: 16 << 10, block_size: 1 << 20, ..Ticket::default() };
         assert!(TicketFile::new(ticket, bytes::Bytes::new()).is_err());
     }
 }

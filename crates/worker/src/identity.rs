@@ -11,10 +11,7 @@ const ID_FILE: &str = "worker-id";
 /// The worker's id: read from its directory, or drawn and kept there.
 pub(crate) fn worker_id(data_dir: &Path) -> Result<WorkerId, StartError> {
     let path = data_dir.join(ID_FILE);
-    let at = |source| StartError::DataDir {
-        path: path.clone(),
-        source,
-    };
+    let at = |source| StartError::DataDir { path: path.clone(), source };
     fs::create_dir_all(data_dir).map_err(at)?;
     match fs::read_to_string(&path) {
         Ok(text) => parse(&text).ok_or_else(|| {
@@ -61,17 +58,12 @@ fn draw() -> io::Result<WorkerId> {
 
 /// Equal for all processes of one running kernel, and for no others.
 pub(crate) fn host_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|text| text.trim().to_owned())
-        .unwrap_or_default()
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
 /// The host's name, for addresses that others shall use.
 pub(crate) fn host_name() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

@@ -10,11 +10,15 @@
 //! Invariants: a worker knows no paths, only tickets. A byte is served only if the store's tag matched the ticket's when it was fetched. A page goes into the cache
 //! whole, with checksums made as it arrived. A fetch under way belongs to nobody: readers come and go, the pages are kept.
 
+mod control;
+mod data;
 mod error;
+mod fetch;
 mod file;
 mod identity;
 pub mod metrics;
 mod node;
+mod peer;
 mod registration;
 mod settings;
 mod status;

@@ -2,42 +2,12 @@
 
 /// Every metric of this crate: name, kind, unit, what it says.
 pub const ALL: &[(&str, &str, &str, &str)] = &[
-    (
-        READ_HIT_BYTES,
-        "counter",
-        "bytes",
-        "Bytes served to readers that were cached when they asked",
-    ),
-    (
-        READ_MISS_BYTES,
-        "counter",
-        "bytes",
-        "Bytes that readers had to wait for",
-    ),
-    (
-        STORE_READ_BYTES,
-        "counter",
-        "bytes",
-        "Bytes received from under stores",
-    ),
-    (
-        STORE_READS,
-        "counter",
-        "requests",
-        "Ranged reads sent to under stores",
-    ),
-    (
-        STORE_READ_FAILURES,
-        "counter",
-        "requests",
-        "Ranged reads of under stores that failed after all retries",
-    ),
-    (
-        PEER_READ_BYTES,
-        "counter",
-        "bytes",
-        "Bytes received from other workers",
-    ),
+    (READ_HIT_BYTES, "counter", "bytes", "Bytes served to readers that were cached when they asked"),
+    (READ_MISS_BYTES, "counter", "bytes", "Bytes that readers had to wait for"),
+    (STORE_READ_BYTES, "counter", "bytes", "Bytes received from under stores"),
+    (STORE_READS, "counter", "requests", "Ranged reads sent to under stores"),
+    (STORE_READ_FAILURES, "counter", "requests", "Ranged reads of under stores that failed after all retries"),
+    (PEER_READ_BYTES, "counter", "bytes", "Bytes received from other workers"),
     (
         PEER_READ_FAILURES,
         "counter",
@@ -56,50 +26,15 @@ pub const ALL: &[(&str, &str, &str, &str)] = &[
         "pages",
         "Cached pages that did not match their checksums and were dropped while serving",
     ),
-    (
-        WRITE_BYTES,
-        "counter",
-        "bytes",
-        "Bytes of parts that were stored",
-    ),
-    (
-        WRITE_FAILURES,
-        "counter",
-        "parts",
-        "Parts that could not be stored",
-    ),
-    (
-        READ_SECONDS,
-        "histogram",
-        "seconds",
-        "From the request of a range to the last byte handed to the kernel",
-    ),
-    (
-        FETCH_SECONDS,
-        "histogram",
-        "seconds",
-        "From the start of a fetch to its last page",
-    ),
+    (WRITE_BYTES, "counter", "bytes", "Bytes of parts that were stored"),
+    (WRITE_FAILURES, "counter", "parts", "Parts that could not be stored"),
+    (READ_SECONDS, "histogram", "seconds", "From the request of a range to the last byte handed to the kernel"),
+    (FETCH_SECONDS, "histogram", "seconds", "From the start of a fetch to its last page"),
     (CONNECTIONS, "gauge", "connections", "Open data connections"),
-    (
-        CONNECTIONS_REFUSED,
-        "counter",
-        "connections",
-        "Data connections refused at the bound",
-    ),
-    (
-        REQUEST_FAILURES,
-        "counter",
-        "requests",
-        "Requests answered with an error, by kind",
-    ),
+    (CONNECTIONS_REFUSED, "counter", "connections", "Data connections refused at the bound"),
+    (REQUEST_FAILURES, "counter", "requests", "Requests answered with an error, by kind"),
     (FETCHES, "gauge", "fetches", "Fetches under way"),
-    (
-        HEARTBEAT_FAILURES,
-        "counter",
-        "calls",
-        "Calls to the masters that failed",
-    ),
+    (HEARTBEAT_FAILURES, "counter", "calls", "Calls to the masters that failed"),
 ];
 
 /// See [`ALL`].

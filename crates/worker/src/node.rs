@@ -1,7 +1,9 @@
 //! What all parts of one worker share.
 
 use crate::error::RequestError;
+use crate::fetch::flight::Flights;
 use crate::file::TicketFile;
+use crate::peer::Peers;
 use crate::settings::{Limits, Settings};
 use crate::status::Counters;
 use crate::stores::Stores;
@@ -33,8 +35,22 @@ pub(crate) struct Node {
     pub(crate) view: View,
     pub(crate) stores: Stores,
     pub(crate) counters: Counters,
-    /// Bytes of file data that requests may hold in memory.
+    /// The pages under way.
+    pub(crate) flights: Flights,
+    /// The other workers.
+    pub(crate) peers: Arc<Peers>,
+    /// Data connections at one time.
+    pub(crate) connections: Arc<Semaphore>,
+    /// Loads at one time.
+    pub(crate) loads: Arc<Semaphore>,
+    /// Fetches at one time.
+    pub(crate) gets: Arc<Semaphore>,
+    /// Memory of requests: parts being written, reads past the cache, cold pages on their way out. In permits of [`permits_for`].
     pub(crate) memory: Arc<Semaphore>,
+    /// Memory of fetches. Apart from that of requests, since requests wait for fetches.
+    pub(crate) fetch_memory: Arc<Semaphore>,
+    /// All permits of [`Node::fetch_memory`].
+    pub(crate) fetch_permits_max: u32,
     /// Cancelled when the worker is to stop: no new requests.
     pub(crate) stop: CancellationToken,
     /// Cancelled when the time to drain is over: requests under way end.
@@ -53,13 +69,21 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(id: WorkerId, settings: &Settings, pages: PageStore) -> Node {
         let limits = settings.limits.clone();
+        let half_of_memory = half_of_memory(&limits);
         Node {
             id,
             pages,
             view: View::new(id, limits.previous_owner_period),
             stores: Stores::new(settings.stores.clone()),
             counters: Counters::default(),
-            memory: Arc::new(Semaphore::new(memory_permits(&limits))),
+            flights: Flights::new(limits.gets_per_file_max),
+            peers: Peers::new(&limits),
+            connections: Arc::new(Semaphore::new(limits.connections_max)),
+            loads: Arc::new(Semaphore::new(limits.loads_max)),
+            gets: Arc::new(Semaphore::new(limits.gets_max)),
+            memory: Arc::new(Semaphore::new(half_of_memory as usize)),
+            fetch_memory: Arc::new(Semaphore::new(half_of_memory as usize)),
+            fetch_permits_max: half_of_memory,
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -77,14 +101,11 @@ impl Node {
         self.view.set(view, Instant::now());
         self.tickets.set_keys(&self.view.now().ticket_keys);
         self.stores.set_mounts(&view.mounts);
+        let now = self.view.now();
+        self.peers.retain(|worker| now.address(worker).is_some());
         self.heartbeat_ms.store(view.heartbeat_ms, Relaxed);
         self.news.send_modify(|count| *count += 1);
-        tracing::debug!(
-            epoch = view.epoch,
-            workers = view.workers.len(),
-            mounts = view.mounts.len(),
-            "cluster view"
-        );
+        tracing::debug!(epoch = view.epoch, workers = view.workers.len(), mounts = view.mounts.len(), "cluster view");
     }
 
     pub(crate) fn heartbeat_interval(&self) -> Duration {
@@ -95,10 +116,7 @@ impl Node {
     }
 
     /// What a ticket is for, if it is good. One that is not signed with a known key may be newer than what we know.
-    pub(crate) async fn check_ticket(
-        &self,
-        bytes: &Bytes,
-    ) -> Result<Arc<TicketFile>, RequestError> {
+    pub(crate) async fn check_ticket(&self, bytes: &Bytes) -> Result<Arc<TicketFile>, RequestError> {
         match self.tickets.check(bytes) {
             Err(RequestError::Ticket(TicketError::BadSignature)) if self.wait_for_news().await => {
                 self.tickets.check(bytes)
@@ -108,14 +126,9 @@ impl Node {
     }
 
     /// The store of a file. A mount that is not known may be newer than what we know.
-    pub(crate) async fn store_of(
-        &self,
-        file: &TicketFile,
-    ) -> Result<Arc<dyn forebay_ufs::Ufs>, RequestError> {
+    pub(crate) async fn store_of(&self, file: &TicketFile) -> Result<Arc<dyn forebay_ufs::Ufs>, RequestError> {
         match self.stores.get(file.mount()) {
-            Err(RequestError::UnknownMount(_)) if self.wait_for_news().await => {
-                self.stores.get(file.mount())
-            }
+            Err(RequestError::UnknownMount(_)) if self.wait_for_news().await => self.stores.get(file.mount()),
             got => got,
         }
     }
@@ -134,22 +147,16 @@ impl Node {
                 }
             }
         }
-        matches!(
-            tokio::time::timeout(NEWS_WAIT, news.changed()).await,
-            Ok(Ok(()))
-        )
+        matches!(tokio::time::timeout(NEWS_WAIT, news.changed()).await, Ok(Ok(())))
     }
 }
 
 /// Permits count KiB, since a semaphore's permits are u32 where they are taken together.
 const MEMORY_PERMIT: u64 = 1 << 10;
 
-fn memory_permits(limits: &Limits) -> usize {
-    // Bounded below so that the largest single request fits.
-    let kib = (limits.memory_max.bytes() / MEMORY_PERMIT).max(REQUEST_MEMORY_MAX / MEMORY_PERMIT);
-    usize::try_from(kib)
-        .unwrap_or(usize::MAX)
-        .min(Semaphore::MAX_PERMITS)
+/// The permits of half of the memory allowed; no less than the largest single request needs.
+fn half_of_memory(limits: &Limits) -> u32 {
+    permits_for((limits.memory_max.bytes() / 2).max(REQUEST_MEMORY_MAX))
 }
 
 /// The most that one request holds: the largest body of a frame.

@@ -45,26 +45,15 @@ impl Registration {
             .iter()
             .map(|master| {
                 let endpoint = Endpoint::from_shared(format!("http://{master}"))
-                    .map_err(|error| {
-                        format!("master address {master:?} is not host:port: {error}")
-                    })?
+                    .map_err(|error| format!("master address {master:?} is not host:port: {error}"))?
                     .connect_timeout(limits.master_timeout)
                     .timeout(limits.master_timeout)
                     .http2_keep_alive_interval(limits.master_timeout)
                     .keep_alive_while_idle(true);
-                Ok(RegistryClient::new(endpoint.connect_lazy())
-                    .max_decoding_message_size(REPLY_LEN_MAX))
+                Ok(RegistryClient::new(endpoint.connect_lazy()).max_decoding_message_size(REPLY_LEN_MAX))
             })
             .collect::<Result<Vec<_>, String>>()?;
-        Ok(Registration {
-            node,
-            address,
-            started_ms,
-            masters: clients,
-            current: 0,
-            registered: false,
-            away: false,
-        })
+        Ok(Registration { node, address, started_ms, masters: clients, current: 0, registered: false, away: false })
     }
 
     /// Runs until the worker stops.
@@ -134,10 +123,7 @@ impl Registration {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_ms: self.started_ms,
         };
-        let reply = self.masters[self.current]
-            .register(request)
-            .await?
-            .into_inner();
+        let reply = self.masters[self.current].register(request).await?.into_inner();
         if let Some(view) = &reply.view {
             self.node.set_view(view);
         }
@@ -148,15 +134,9 @@ impl Registration {
 
     /// Says how we are; returns whether the master does not know us.
     async fn heartbeat(&mut self) -> Result<bool, Status> {
-        let request = HeartbeatRequest {
-            worker: self.node.id.0,
-            epoch: self.node.view.epoch(),
-            status: Some(self.status()),
-        };
-        let reply = self.masters[self.current]
-            .heartbeat(request)
-            .await?
-            .into_inner();
+        let request =
+            HeartbeatRequest { worker: self.node.id.0, epoch: self.node.view.epoch(), status: Some(self.status()) };
+        let reply = self.masters[self.current].heartbeat(request).await?.into_inner();
         if let Some(view) = &reply.view {
             self.node.set_view(view);
         }

@@ -84,7 +84,7 @@ pub struct Limits {
     pub previous_owner_period: Duration,
     /// Verified tickets remembered; the least used are verified again.
     pub tickets_max: usize,
-    /// Descriptors of files leased to one connection; the oldest is taken back for one more.
+    /// Files whose descriptors one connection may hold; more are refused, and the client reads over the connection.
     pub leases_per_connection_max: usize,
     /// Loads at one time; one more is refused with `unavailable`.
     pub loads_max: usize,

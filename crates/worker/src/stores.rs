@@ -43,10 +43,7 @@ struct Mount {
 
 impl Stores {
     pub(crate) fn new(opener: Arc<dyn OpenStore>) -> Stores {
-        Stores {
-            opener,
-            mounts: RwLock::default(),
-        }
+        Stores { opener, mounts: RwLock::default() }
     }
 
     /// Takes the mounts of a new view. A store whose spec is the same stays open; requests that use an old one keep it.

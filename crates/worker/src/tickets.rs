@@ -18,11 +18,7 @@ pub(crate) struct Tickets {
 
 impl Tickets {
     pub(crate) fn new(count_max: usize, clock: Arc<dyn Clock>) -> Tickets {
-        Tickets {
-            keys: RwLock::default(),
-            verified: Cache::new(count_max),
-            clock,
-        }
+        Tickets { keys: RwLock::default(), verified: Cache::new(count_max), clock }
     }
 
     /// Takes the keys of a new view. Tickets signed with a key that is gone are not good any more.
@@ -70,13 +66,7 @@ mod tests {
     }
 
     fn ticket(inode: u64) -> Ticket {
-        Ticket {
-            inode,
-            page_size: 1 << 20,
-            block_size: 1 << 20,
-            expires_ms: 100,
-            ..Ticket::default()
-        }
+        Ticket { inode, page_size: 1 << 20, block_size: 1 << 20, expires_ms: 100, ..Ticket::default() }
     }
 
     #[test]
@@ -90,17 +80,11 @@ mod tests {
         tickets.set_keys(&[b"two".to_vec(), b"one".to_vec()]);
         assert!(tickets.check(&signed).is_ok());
         tickets.set_keys(&[b"two".to_vec()]);
-        assert!(matches!(
-            tickets.check(&signed),
-            Err(RequestError::Ticket(TicketError::BadSignature))
-        ));
+        assert!(matches!(tickets.check(&signed), Err(RequestError::Ticket(TicketError::BadSignature))));
         let late = Tickets::new(10, Arc::new(At(101)));
         late.set_keys(&[b"one".to_vec()]);
         for _ in 0..2 {
-            assert!(matches!(
-                late.check(&signed),
-                Err(RequestError::Ticket(TicketError::Expired { .. }))
-            ));
+            assert!(matches!(late.check(&signed), Err(RequestError::Ticket(TicketError::Expired { .. }))));
         }
     }
 

@@ -39,11 +39,7 @@ struct Past {
 
 impl View {
     pub(crate) fn new(me: WorkerId, previous_owner_period: Duration) -> View {
-        View {
-            me,
-            previous_owner_period,
-            now: RwLock::default(),
-        }
+        View { me, previous_owner_period, now: RwLock::default() }
     }
 
     pub(crate) fn now(&self) -> Arc<Snapshot> {
@@ -68,11 +64,7 @@ impl View {
             epoch: view.epoch,
             ticket_keys: view.ticket_keys.iter().map(|key| key.to_vec()).collect(),
             candidates,
-            addresses: view
-                .workers
-                .iter()
-                .map(|worker| (WorkerId(worker.worker), worker.clone()))
-                .collect(),
+            addresses: view.workers.iter().map(|worker| (WorkerId(worker.worker), worker.clone())).collect(),
             past,
         });
     }
@@ -80,10 +72,7 @@ impl View {
     /// The list that `new` takes the place of. A worker that has just come up was not in it: others had its blocks.
     fn list_before(&self, now: &Snapshot, new: &[Candidate]) -> Option<Vec<Candidate>> {
         let before = if now.epoch == 0 {
-            new.iter()
-                .copied()
-                .filter(|c| c.worker != self.me)
-                .collect()
+            new.iter().copied().filter(|c| c.worker != self.me).collect()
         } else {
             now.candidates.clone()
         };
@@ -92,10 +81,7 @@ impl View {
 }
 
 fn candidate(worker: &WorkerAddress) -> Candidate {
-    Candidate {
-        worker: WorkerId(worker.worker),
-        weight: worker.weight,
-    }
+    Candidate { worker: WorkerId(worker.worker), weight: worker.weight }
 }
 
 impl Snapshot {
@@ -138,24 +124,14 @@ mod tests {
             epoch,
             workers: workers
                 .iter()
-                .map(|id| WorkerAddress {
-                    worker: *id,
-                    weight: 1,
-                    ..WorkerAddress::default()
-                })
+                .map(|id| WorkerAddress { worker: *id, weight: 1, ..WorkerAddress::default() })
                 .collect(),
             ..ClusterView::default()
         }
     }
 
     fn block(inode: u64) -> BlockId {
-        BlockId {
-            file: FileId {
-                inode: InodeId(inode),
-                version: 1,
-            },
-            index: BlockIndex(0),
-        }
+        BlockId { file: FileId { inode: InodeId(inode), version: 1 }, index: BlockIndex(0) }
     }
 
     #[test]
@@ -163,18 +139,8 @@ mod tests {
         let (view, start) = (View::new(WorkerId(1), PERIOD), Instant::now());
         view.set(&described(1, &[1, 2]), start);
         view.set(&described(2, &[1, 2, 3]), start + PERIOD);
-        let moved = (0..100)
-            .map(block)
-            .find(|b| view.now().owner(*b) == Some(WorkerId(3)))
-            .unwrap();
-        let before = owners(
-            moved,
-            &[1, 2].map(|id| Candidate {
-                worker: WorkerId(id),
-                weight: 1,
-            }),
-            1,
-        );
+        let moved = (0..100).map(block).find(|b| view.now().owner(*b) == Some(WorkerId(3))).unwrap();
+        let before = owners(moved, &[1, 2].map(|id| Candidate { worker: WorkerId(id), weight: 1 }), 1);
         let asked = |at| view.now().previous_owners(moved, at);
         assert_eq!(asked(start + PERIOD), before);
         assert_eq!(asked(start + PERIOD * 2), []);
@@ -184,10 +150,7 @@ mod tests {
     fn a_worker_that_comes_up_asks_those_that_were_there() {
         let (view, start) = (View::new(WorkerId(3), PERIOD), Instant::now());
         view.set(&described(7, &[1, 2, 3]), start);
-        let mine = (0..100)
-            .map(block)
-            .find(|b| view.now().owner(*b) == Some(WorkerId(3)))
-            .unwrap();
+        let mine = (0..100).map(block).find(|b| view.now().owner(*b) == Some(WorkerId(3))).unwrap();
         assert_eq!(view.now().previous_owners(mine, start).len(), 1);
     }
 

@@ -1,5 +1,7 @@
 //! A worker from start to shutdown.
 
+use crate::control;
+use crate::data::server::{self, Listener};
 use crate::error::StartError;
 use crate::identity;
 use crate::node::Node;
@@ -49,27 +51,25 @@ impl Worker {
         let addresses = listeners.addresses.clone();
         let address = advertised(&settings, id, &addresses);
         let node = Arc::new(Node::new(id, &settings, pages));
-        let registration =
-            Registration::new(node.clone(), &settings.masters, address.clone(), started_ms)
-                .map_err(StartError::Settings)?;
+        let registration = Registration::new(node.clone(), &settings.masters, address.clone(), started_ms)
+            .map_err(StartError::Settings)?;
         node.tasks.spawn(registration.run());
+        node.tasks.spawn(server::serve(node.clone(), Listener::Tcp(listeners.data)));
+        if let Some(unix) = listeners.unix {
+            node.tasks.spawn(server::serve(node.clone(), Listener::Unix(unix)));
+        }
+        node.tasks.spawn(control::serve(node.clone(), listeners.control));
         tracing::info!(worker = %id, data = %addresses.data, control = %addresses.control, "worker listens");
-        Ok(RunningWorker {
-            node,
-            addresses,
-            address,
-        })
+        Ok(RunningWorker { node, addresses, address })
     }
 }
 
 /// What blocks at the start: the worker's directory and the page store.
 async fn open(settings: &Settings) -> Result<(WorkerId, PageStore), StartError> {
     let (data_dir, cache) = (settings.data_dir.clone(), settings.cache.clone());
-    tokio::task::spawn_blocking(move || {
-        Ok((identity::worker_id(&data_dir)?, PageStore::open(cache)?))
-    })
-    .await
-    .map_err(|error| StartError::Settings(format!("opening the page store failed: {error}")))?
+    tokio::task::spawn_blocking(move || Ok((identity::worker_id(&data_dir)?, PageStore::open(cache)?)))
+        .await
+        .map_err(|error| StartError::Settings(format!("opening the page store failed: {error}")))?
 }
 
 struct Listeners {
@@ -83,11 +83,7 @@ impl Listeners {
     async fn bind(settings: &Settings) -> Result<Listeners, StartError> {
         let (data, data_address) = listen(settings.data_listen).await?;
         let (control, control_address) = listen(settings.control_listen).await?;
-        let unix = settings
-            .unix_socket
-            .as_deref()
-            .map(listen_unix)
-            .transpose()?;
+        let unix = settings.unix_socket.as_deref().map(listen_unix).transpose()?;
         Ok(Listeners {
             data,
             control,
@@ -102,10 +98,7 @@ impl Listeners {
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Listen {
-        address: address.to_string(),
-        source,
-    };
+    let failed = |source| StartError::Listen { address: address.to_string(), source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
@@ -113,10 +106,7 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartE
 
 /// A socket left by a killed worker is replaced. That no living one is robbed of it is the page store's lock's doing, which is taken before.
 fn listen_unix(path: &Path) -> Result<UnixListener, StartError> {
-    let failed = |source| StartError::Listen {
-        address: path.display().to_string(),
-        source,
-    };
+    let failed = |source| StartError::Listen { address: path.display().to_string(), source };
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
@@ -134,22 +124,12 @@ fn advertised(settings: &Settings, id: WorkerId, bound: &Addresses) -> WorkerAdd
         None if is_any(address.ip()) => join_host(&identity::host_name(), address.port()),
         None => address.to_string(),
     };
-    let quota: u64 = settings
-        .cache
-        .tiers
-        .iter()
-        .flat_map(|tier| &tier.dirs)
-        .map(|dir| dir.quota.bytes())
-        .sum();
+    let quota: u64 = settings.cache.tiers.iter().flat_map(|tier| &tier.dirs).map(|dir| dir.quota.bytes()).sum();
     WorkerAddress {
         worker: id.0,
         data: at(bound.data),
         control: at(bound.control),
-        unix_socket: bound
-            .unix_socket
-            .as_ref()
-            .map(|path| path.display().to_string())
-            .unwrap_or_default(),
+        unix_socket: bound.unix_socket.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
         host_id: identity::host_id(),
         // In MiB: what is set, not what is free at the moment, or blocks would wander with every full disk.
         weight: (quota >> 20).max(1),
@@ -209,14 +189,8 @@ impl RunningWorker {
         let node = &self.node;
         node.stop.cancel();
         node.tasks.close();
-        if tokio::time::timeout(node.limits.drain_timeout, node.tasks.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!(
-                tasks = node.tasks.len(),
-                "requests did not end in time; cutting them off"
-            );
+        if tokio::time::timeout(node.limits.drain_timeout, node.tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = node.tasks.len(), "requests did not end in time; cutting them off");
             node.abort.cancel();
             let _ = tokio::time::timeout(node.limits.drain_timeout, node.tasks.wait()).await;
         }

@@ -1,0 +1,263 @@
+//! Serving a `Read`: what is cached from the page store, what is missing as it arrives, in file order.
+
+use crate::data::reply::Reply;
+use crate::data::send;
+use crate::data::server::Session;
+use crate::error::{ConnectionError, RequestError};
+use crate::fetch::demand::{self, Demand};
+use crate::fetch::feed::{Feed, Origin};
+use crate::fetch::fill::{first_run, missed_bytes, verify};
+use crate::fetch::flight::Outcome;
+use crate::file::TicketFile;
+use crate::metrics as names;
+use crate::node::{Node, permits_for};
+use forebay_cache::{Access, PinnedRange, Run};
+use forebay_proto::frame::{READ_LEN_MAX, ReadHead};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Longest body of a frame that goes past the cache.
+const THROUGH_FRAME_LEN: u64 = 512 << 10;
+/// Memory that reading past the cache holds: a frame, and the store's last chunk.
+const THROUGH_MEMORY: u64 = 2 * THROUGH_FRAME_LEN;
+/// So often a place is looked up again (damaged, evicted before it was read) before it is read past the cache.
+const TRIES_MAX: u32 = 3;
+
+/// How an answer ends early.
+pub(crate) enum Failure {
+    /// The reader is told.
+    Request(RequestError),
+    /// Nobody can be told.
+    Connection(ConnectionError),
+}
+
+impl<E: Into<RequestError>> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::Request(error.into())
+    }
+}
+
+/// Whether the end of an answer has been sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// With the last data frame.
+    Sent,
+    /// Not yet.
+    Unsent,
+}
+
+/// Answers one `Read`.
+pub(crate) async fn serve(session: &mut Session, request: u64, head: ReadHead) -> Result<(), ConnectionError> {
+    let started = Instant::now();
+    let node = session.node.clone();
+    let mut reply = Reply::new(&mut session.connection, request);
+    let mut reader = match Reader::new(&node, &head).await {
+        Ok(reader) => reader,
+        Err(error) => return reply.error(&error).await,
+    };
+    let ended = reader.run(&mut reply).await;
+    // What goes to another worker is counted there, when its reader gets it.
+    if !head.from_worker {
+        node.counters.served(reader.hit, reader.missed);
+    }
+    match ended {
+        Ok(Ended::Sent) => {}
+        Ok(Ended::Unsent) => reply.done(reader.hit, reader.missed).await?,
+        Err(Failure::Request(error)) => reply.error(&error).await?,
+        Err(Failure::Connection(error)) => return Err(error),
+    }
+    // After the bytes that somebody waits for.
+    reader.read_ahead();
+    metrics::histogram!(names::READ_SECONDS).record(started.elapsed());
+    Ok(())
+}
+
+/// One request on its way through the file.
+struct Reader<'a> {
+    node: &'a Arc<Node>,
+    head: &'a ReadHead,
+    file: Arc<TicketFile>,
+    /// Not sent yet.
+    rest: Range<u64>,
+    end: u64,
+    access: Access,
+    demand: Option<Demand>,
+    /// Looked up again without getting on.
+    tries: u32,
+    read_ahead_done: bool,
+    hit: u64,
+    missed: u64,
+}
+
+impl<'a> Reader<'a> {
+    async fn new(node: &'a Arc<Node>, head: &'a ReadHead) -> Result<Reader<'a>, RequestError> {
+        if head.length > READ_LEN_MAX {
+            return Err(RequestError::Invalid(format!(
+                "a read of {} bytes is too long: at most {READ_LEN_MAX} bytes are allowed",
+                head.length
+            )));
+        }
+        let file = node.check_ticket(&head.ticket).await?;
+        file.check_read()?;
+        let rest = file.clamp(head.offset, head.length);
+        Ok(Reader {
+            node,
+            head,
+            end: rest.end,
+            rest,
+            access: match (head.no_cache, head.promote) {
+                (true, _) => Access::Peek,
+                (false, true) => Access::ReadPromote,
+                (false, false) => Access::Read,
+            },
+            file,
+            demand: None,
+            tries: 0,
+            read_ahead_done: false,
+            hit: 0,
+            missed: 0,
+        })
+    }
+
+    fn origin(&self) -> Origin {
+        match self.head.from_worker {
+            true => Origin::Worker,
+            false => Origin::Client,
+        }
+    }
+
+    async fn run(&mut self, reply: &mut Reply<'_>) -> Result<Ended, Failure> {
+        while !self.rest.is_empty() {
+            let page = self.file.page_of(self.rest.start);
+            if let Some(demand) = &mut self.demand {
+                demand.plan_from(page);
+            }
+            let run = first_run(self.node, &self.file, self.rest.clone(), self.access).await?;
+            match run {
+                Run::Present(pinned) => {
+                    if self.present(reply, pinned).await? == Ended::Sent {
+                        return Ok(Ended::Sent);
+                    }
+                }
+                Run::Missing { .. } if self.head.cached_only => break,
+                Run::Missing { range, .. } => self.missing(reply, page, range).await?,
+            }
+        }
+        Ok(Ended::Unsent)
+    }
+
+    /// Sends a cached range, if it is not damaged.
+    async fn present(&mut self, reply: &mut Reply<'_>, pinned: PinnedRange) -> Result<Ended, Failure> {
+        let range = pinned.range();
+        let pinned = match self.head.verify {
+            true => verify(pinned).await?,
+            false => Some(pinned),
+        };
+        let Some(pinned) = pinned else {
+            self.damaged();
+            return Ok(Ended::Unsent);
+        };
+        let len = range.end - range.start;
+        let missed = match &mut self.demand {
+            Some(demand) => {
+                let passed = demand.pass(self.file.pages_of(&range).end);
+                missed_bytes(&self.file, &range, &passed)
+            }
+            None => 0,
+        };
+        let (hit, missed) = (self.hit + len - missed, self.missed + missed);
+        let end = (range.end == self.end).then_some((hit, missed));
+        let sent = send::cached(reply, self.node, &self.file, pinned, end).await?;
+        let Some(ended) = sent else {
+            self.damaged();
+            return Ok(Ended::Unsent);
+        };
+        (self.hit, self.missed) = (hit, missed);
+        self.pass(range.end);
+        Ok(ended)
+    }
+
+    fn damaged(&mut self) {
+        metrics::counter!(names::DAMAGED_PAGES).increment(1);
+        tracing::warn!(file = %self.file.id, offset = self.rest.start, "cached bytes are damaged; fetching them again");
+        // The page is gone from the store: what is planned took it for cached.
+        self.demand = None;
+        self.tries += 1;
+    }
+
+    fn pass(&mut self, to: u64) {
+        self.rest.start = to;
+        self.tries = 0;
+    }
+
+    /// Waits for the page that the rest begins in, or gets the bytes past the cache. `missing` is where the rest begins.
+    async fn missing(&mut self, reply: &mut Reply<'_>, page: u32, missing: Range<u64>) -> Result<(), Failure> {
+        if self.head.no_cache || self.tries >= TRIES_MAX {
+            return self.through(reply, missing).await;
+        }
+        let rest = self.rest.clone();
+        let mut demand = self.demand.take().unwrap_or_else(|| Demand::new(self.node, &self.file, &rest, self.origin()));
+        demand.plan_from(page);
+        self.read_ahead();
+        let outcome = demand.wait_for(page).await;
+        if outcome.is_none() {
+            demand.plan_again(page);
+        }
+        self.demand = Some(demand);
+        self.tries += 1;
+        match outcome {
+            None | Some(Outcome::Stored) => Ok(()),
+            Some(Outcome::NotStored) => self.through(reply, missing).await,
+            Some(Outcome::Failed(error)) => Err(error.into()),
+        }
+    }
+
+    /// Sends a range straight from its source.
+    async fn through(&mut self, reply: &mut Reply<'_>, range: Range<u64>) -> Result<(), Failure> {
+        let permits = permits_for(THROUGH_MEMORY);
+        let memory = self.node.memory.acquire_many(permits).await;
+        let _memory = memory.map_err(|_| RequestError::Unavailable("the worker is stopping".into()))?;
+        let end = self.end_of_block(range.start).min(range.end);
+        let mut feed = Feed::new(self.node, &self.file, range.start..end, self.origin());
+        let (mut body, mut body_len) = (Vec::new(), 0);
+        loop {
+            let bytes = feed.next().await?;
+            let last = bytes.is_none();
+            if let Some(bytes) = bytes {
+                body_len += bytes.len() as u64;
+                body.push(bytes);
+            }
+            if body_len >= THROUGH_FRAME_LEN || (last && body_len > 0) {
+                let sent = reply.data(self.rest.start, &body).await;
+                sent.map_err(Failure::Connection)?;
+                self.pass_through(body_len);
+                body.clear();
+                body_len = 0;
+            }
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn pass_through(&mut self, len: u64) {
+        metrics::counter!(names::READ_THROUGH_BYTES).increment(len);
+        self.missed += len;
+        self.pass(self.rest.start + len);
+    }
+
+    /// A source is chosen by block.
+    fn end_of_block(&self, at: u64) -> u64 {
+        let block_size = self.file.ticket.block_size;
+        (at / block_size + 1).saturating_mul(block_size)
+    }
+
+    fn read_ahead(&mut self) {
+        let wanted = self.head.read_ahead > 0 && !self.head.no_cache && !self.head.cached_only;
+        if wanted && !std::mem::replace(&mut self.read_ahead_done, true) {
+            let (from, len) = (self.end, self.head.read_ahead);
+            demand::read_ahead(self.node, &self.file, from, len, self.origin());
+        }
+    }
+}

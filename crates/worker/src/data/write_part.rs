@@ -1,0 +1,265 @@
+//! Serving a `WritePart`: the part goes into the page store and to the under store at the same time.
+//!
+//! The part is held in memory whole, since a store may have to send it again. The pages carry the version that the write makes,
+//! for which no read ticket exists before the write is complete, so nobody reads them too early.
+
+use crate::data::reply::Reply;
+use crate::data::server::Session;
+use crate::error::{ConnectionError, RequestError};
+use crate::file::TicketFile;
+use crate::metrics as names;
+use crate::node::{Node, permits_for};
+use bytes::{Bytes, BytesMut};
+use forebay_base::checksum::crc32c;
+use forebay_base::{PageIndex, VersionTag};
+use forebay_cache::{FileMeta, Stored};
+use forebay_proto::frame::{Header, Kind, WritePartHead, WrittenHead, encode_frame, pieces};
+use forebay_ufs::{PartPosition, PutCondition, UploadId};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The body is kept in buffers of this size, cut at chunks of the file.
+const BUFFER_LEN: usize = 1 << 20;
+
+/// Answers one `WritePart`.
+pub(crate) async fn serve(session: &mut Session, header: Header, head: WritePartHead) -> Result<(), ConnectionError> {
+    let node = session.node.clone();
+    let part = match Part::check(&node, &head, header.body_len).await {
+        Ok(part) => part,
+        Err(error) => {
+            // The body is on its way: without taking it the answer could be lost with the connection.
+            discard(session, header.body_len).await?;
+            return fail(session, header.request, &error).await;
+        }
+    };
+    let Ok(_memory) = node.memory.acquire_many(permits_for(header.body_len)).await else {
+        return Ok(());
+    };
+    let Some(body) = receive(session, &head, header.body_len).await? else {
+        let error = RequestError::DamagedInTransit(format!("part {}", head.number));
+        return fail(session, header.request, &error).await;
+    };
+    match part.store(&node, body).await {
+        Ok(tag) => {
+            metrics::counter!(names::WRITE_BYTES).increment(header.body_len);
+            let frame = encode_frame(Kind::Written, header.request, &WrittenHead { tag: tag.0 }, 0);
+            session.connection.send(&frame).await
+        }
+        Err(error) => fail(session, header.request, &error).await,
+    }
+}
+
+async fn fail(session: &mut Session, request: u64, error: &RequestError) -> Result<(), ConnectionError> {
+    metrics::counter!(names::WRITE_FAILURES).increment(1);
+    Reply::new(&mut session.connection, request).error(error).await
+}
+
+async fn discard(session: &mut Session, len: u64) -> Result<(), ConnectionError> {
+    let mut rest = len;
+    let mut buffer = BytesMut::new();
+    while rest > 0 {
+        buffer.clear();
+        buffer.reserve(64 << 10);
+        let limit = buffer.capacity().min(usize::try_from(rest).unwrap_or(usize::MAX));
+        rest -= session.connection.body_some(&mut buffer, limit).await? as u64;
+    }
+    Ok(())
+}
+
+/// The body, checked piece by piece; none when a checksum does not match (the body has been taken whole).
+async fn receive(session: &mut Session, head: &WritePartHead, len: u64) -> Result<Option<Vec<Bytes>>, ConnectionError> {
+    let mut checksums = head.checksums.iter();
+    let mut pieces = pieces(head.offset, len).peekable();
+    let mut body = Vec::new();
+    let mut intact = true;
+    while pieces.peek().is_some() {
+        let mut lens = Vec::new();
+        let mut buffer_len = 0;
+        while let Some(piece) = pieces.next_if(|piece| buffer_len + piece <= BUFFER_LEN) {
+            buffer_len += piece;
+            lens.push(piece);
+        }
+        let mut buffer = BytesMut::with_capacity(buffer_len);
+        while buffer.len() < buffer_len {
+            let missing = buffer_len - buffer.len();
+            session.connection.body_some(&mut buffer, missing).await?;
+        }
+        let mut rest = &buffer[..];
+        for piece in lens {
+            let (bytes, tail) = rest.split_at(piece);
+            intact &= checksums.next() == Some(&crc32c(bytes));
+            rest = tail;
+        }
+        body.push(buffer.freeze());
+    }
+    Ok(intact.then_some(body))
+}
+
+/// A part that may be stored.
+struct Part {
+    file: Arc<TicketFile>,
+    position: PartPosition,
+    range: Range<u64>,
+    whole: bool,
+}
+
+impl Part {
+    async fn check(node: &Node, head: &WritePartHead, len: u64) -> Result<Part, RequestError> {
+        let file = node.check_ticket(&head.ticket).await?;
+        file.check_write()?;
+        let invalid = |what: String| Err(RequestError::Invalid(what));
+        if head.checksums.len() != pieces(head.offset, len).count() {
+            return invalid(format!("part {} of {len} bytes has {} checksums", head.number, head.checksums.len()));
+        }
+        if head.whole {
+            if head.offset != 0 {
+                return invalid(format!("a whole file cannot start at {}", head.offset));
+            }
+        } else {
+            let part_size = file.ticket.part_size;
+            let expected = u64::from(head.number.wrapping_sub(1)).checked_mul(part_size);
+            if file.ticket.upload.is_empty() {
+                return invalid("the ticket names no upload: ask the master for one first".into());
+            }
+            if head.number == 0 || expected != Some(head.offset) || len == 0 || len > part_size {
+                return invalid(format!(
+                    "part {} of {len} bytes at {} does not fit parts of {part_size} bytes",
+                    head.number, head.offset
+                ));
+            }
+        }
+        let Some(end) = head.offset.checked_add(len) else {
+            return invalid("the part ends beyond any file".into());
+        };
+        Ok(Part {
+            position: PartPosition { number: head.number, offset: head.offset },
+            range: head.offset..end,
+            whole: head.whole,
+            file,
+        })
+    }
+
+    /// Stores the part, in the cache too if the ticket says so; what the cache does not take is no error.
+    async fn store(&self, node: &Arc<Node>, body: Vec<Bytes>) -> Result<VersionTag, RequestError> {
+        let store = node.store_of(&self.file).await?;
+        let cached = self.file.ticket.cache_writes.then(|| {
+            let (pages, file) = (node.pages.clone(), self.file.clone());
+            let (meta, range, body) = (self.meta(), self.range.clone(), body.clone());
+            tokio::task::spawn_blocking(move || cache(&pages, &file, meta, range, &body))
+        });
+        let uploaded = self.upload(store.as_ref(), body).await;
+        let written = match cached {
+            Some(cached) => cached.await.unwrap_or_default(),
+            None => Vec::new(),
+        };
+        if uploaded.is_err() && !written.is_empty() {
+            let (pages, id) = (node.pages.clone(), self.file.id);
+            let dropped = tokio::task::spawn_blocking(move || {
+                for page in written {
+                    pages.drop_page(id, page);
+                }
+            });
+            let _ = dropped.await;
+        }
+        Ok(uploaded?)
+    }
+
+    async fn upload(
+        &self,
+        store: &dyn forebay_ufs::Ufs,
+        body: Vec<Bytes>,
+    ) -> Result<VersionTag, forebay_ufs::UfsError> {
+        let ticket = &self.file.ticket;
+        if self.whole {
+            let condition = match ticket.version_tag.is_empty() {
+                true => PutCondition::IfAbsent,
+                false => PutCondition::IfTag(ticket.tag()),
+            };
+            return Ok(store.put(&ticket.key, body, &condition).await?.tag);
+        }
+        let upload = UploadId(ticket.upload.clone());
+        let part = store.put_part(&ticket.key, &upload, self.position, body);
+        Ok(part.await?.tag)
+    }
+
+    /// The length of the file is known when this part ends it.
+    fn meta(&self) -> FileMeta {
+        let len = self.range.end - self.range.start;
+        let last = self.whole || len < self.file.ticket.part_size;
+        FileMeta { page_size: self.file.meta.page_size, length: last.then_some(self.range.end) }
+    }
+}
+
+/// Puts the pages that lie whole in `range` into the page store (blocking); returns those that it took.
+fn cache(
+    pages: &forebay_cache::PageStore,
+    file: &TicketFile,
+    meta: FileMeta,
+    range: Range<u64>,
+    body: &[Bytes],
+) -> Vec<PageIndex> {
+    let page_size = file.page_size();
+    let first = range.start.div_ceil(page_size);
+    let end = match meta.length {
+        Some(_) => range.end.div_ceil(page_size),
+        None => range.end / page_size,
+    };
+    let (Ok(first), Ok(end)) = (u32::try_from(first), u32::try_from(end)) else {
+        return Vec::new();
+    };
+    if first >= end {
+        return Vec::new();
+    }
+    let Some(reservation) = pages.reserve(file.id, meta, first..end) else {
+        return Vec::new();
+    };
+    let mut written = Vec::new();
+    for page in reservation.pages() {
+        let start = u64::from(page.0) * page_size;
+        let stop = (start + page_size).min(range.end);
+        let bytes = gather(body, (start - range.start)..(stop - range.start));
+        if reservation.write(page, &bytes, None) == Stored::Yes {
+            written.push(page);
+        }
+    }
+    written
+}
+
+/// The bytes of `range` of a body in parts; shared when they lie in one part.
+fn gather(body: &[Bytes], range: Range<u64>) -> Bytes {
+    let (mut start, mut len) = (range.start as usize, (range.end - range.start) as usize);
+    let mut out = BytesMut::new();
+    for part in body {
+        if start >= part.len() {
+            start -= part.len();
+            continue;
+        }
+        let taken = len.min(part.len() - start);
+        let piece = part.slice(start..start + taken);
+        if out.is_empty() && taken == len {
+            return piece;
+        }
+        out.reserve(len);
+        out.extend_from_slice(&piece);
+        (start, len) = (0, len - taken);
+        if len == 0 {
+            break;
+        }
+    }
+    out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gathered_bytes_are_those_of_the_whole() {
+        let whole: Vec<u8> = (0..1000u32).map(|i| (i % 256) as u8).collect();
+        let body: Vec<Bytes> = whole.chunks(300).map(Bytes::copy_from_slice).collect();
+        for range in [0..1000, 0..300, 300..600, 299..301, 10..20, 250..950, 999..1000] {
+            let expected = &whole[range.clone()];
+            assert_eq!(&gather(&body, range.start as u64..range.end as u64)[..], expected);
+        }
+    }
+}

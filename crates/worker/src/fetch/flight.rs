@@ -1,0 +1,289 @@
+//! Single flight: each missing page is fetched once, however many readers wait for it.
+//!
+//! A fetch claims pages; a page claimed by another is waited for. A claim ends page by page, with an [`Outcome`] for all who wait,
+//! and for the rest when it is dropped. A page is in the page store before its slot goes, so whoever finds neither may claim it.
+
+use crate::error::RequestError;
+use forebay_base::FileId;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Weak};
+use tokio::sync::{Semaphore, SetOnce};
+
+/// How a page's fetch ended.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// The page store has it.
+    Stored,
+    /// The page store has no place for it: read past the cache.
+    NotStored,
+    /// The bytes cannot be had.
+    Failed(RequestError),
+}
+
+/// A page under way.
+#[derive(Debug, Default)]
+struct Slot {
+    outcome: SetOnce<Outcome>,
+    /// Changed under the lock of [`FileFlights::slots`], so that a fetch is not given up at the moment when somebody joins.
+    waiters: Mutex<usize>,
+}
+
+/// The pages under way of all files. Bounded by the fetches, which are bounded by the readers and their windows.
+#[derive(Debug)]
+pub(crate) struct Flights {
+    files: Arc<Mutex<HashMap<FileId, Weak<FileFlights>>>>,
+    gets_per_file_max: usize,
+}
+
+/// The pages under way of one file. Lives as long as somebody fetches or looks.
+#[derive(Debug)]
+pub(crate) struct FileFlights {
+    id: FileId,
+    slots: Mutex<HashMap<u32, Arc<Slot>>>,
+    /// GETs at one time.
+    pub(crate) gets: Arc<Semaphore>,
+    files: Arc<Mutex<HashMap<FileId, Weak<FileFlights>>>>,
+}
+
+impl Flights {
+    pub(crate) fn new(gets_per_file_max: usize) -> Flights {
+        Flights { files: Arc::default(), gets_per_file_max }
+    }
+
+    /// The pages under way of a file.
+    pub(crate) fn of(&self, id: FileId) -> Arc<FileFlights> {
+        let mut files = self.files.lock();
+        if let Some(file) = files.get(&id).and_then(Weak::upgrade) {
+            return file;
+        }
+        let file = Arc::new(FileFlights {
+            id,
+            slots: Mutex::default(),
+            gets: Arc::new(Semaphore::new(self.gets_per_file_max)),
+            files: self.files.clone(),
+        });
+        files.insert(id, Arc::downgrade(&file));
+        file
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.files.lock().len()
+    }
+}
+
+impl Drop for FileFlights {
+    fn drop(&mut self) {
+        let mut files = self.files.lock();
+        // Another may have put its own there since our count fell to zero.
+        if files.get(&self.id).is_some_and(|file| file.strong_count() == 0) {
+            files.remove(&self.id);
+        }
+    }
+}
+
+/// Somebody waits for a page.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    slot: Arc<Slot>,
+}
+
+impl Waiter {
+    fn new(slot: &Arc<Slot>) -> Waiter {
+        *slot.waiters.lock() += 1;
+        Waiter { slot: slot.clone() }
+    }
+
+    /// Waits for the page. Cancel-safe.
+    pub(crate) async fn outcome(&self) -> Outcome {
+        self.slot.outcome.wait().await.clone()
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        *self.slot.waiters.lock() -= 1;
+    }
+}
+
+/// What [`FileFlights::join`] found.
+#[derive(Debug, Default)]
+pub(crate) struct Joined {
+    /// The pages that were neither wanted by the caller to be skipped nor under way: its own to fetch, in runs of neighbours.
+    pub(crate) claims: Vec<Claim>,
+    /// One for each page asked for that is under way now, ascending, with those just claimed.
+    pub(crate) waiters: Vec<(u32, Waiter)>,
+}
+
+impl FileFlights {
+    /// Whether somebody fetches the page.
+    pub(crate) fn is_under_way(&self, page: u32) -> bool {
+        self.slots.lock().contains_key(&page)
+    }
+
+    /// Joins those of `pages` that are under way and claims the others, leaving out those that are `cached`. Runs of neighbours are cut after
+    /// `run_len_max` pages, and where `cut_before` says.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        pages: Range<u32>,
+        run_len_max: u32,
+        cached: impl Fn(u32) -> bool,
+        cut_before: impl Fn(u32) -> bool,
+    ) -> Joined {
+        let mut joined = Joined::default();
+        let mut slots = self.slots.lock();
+        for page in pages {
+            if let Some(slot) = slots.get(&page) {
+                joined.waiters.push((page, Waiter::new(slot)));
+                continue;
+            }
+            if cached(page) {
+                continue;
+            }
+            let slot = Arc::new(Slot::default());
+            joined.waiters.push((page, Waiter::new(&slot)));
+            slots.insert(page, slot.clone());
+            match joined.claims.last_mut() {
+                Some(claim)
+                    if claim.pages.end == page
+                        && claim.pages.end - claim.pages.start < run_len_max
+                        && !cut_before(page) =>
+                {
+                    claim.pages.end += 1;
+                    claim.slots.push(Some(slot));
+                }
+                _ => joined.claims.push(Claim { file: self.clone(), pages: page..page + 1, slots: vec![Some(slot)] }),
+            }
+        }
+        joined
+    }
+}
+
+/// Neighbouring pages that the holder fetches, and nobody else.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    file: Arc<FileFlights>,
+    pages: Range<u32>,
+    /// None once the page's outcome is told.
+    slots: Vec<Option<Arc<Slot>>>,
+}
+
+impl Claim {
+    pub(crate) fn pages(&self) -> Range<u32> {
+        self.pages.clone()
+    }
+
+    pub(crate) fn file(&self) -> &Arc<FileFlights> {
+        &self.file
+    }
+
+    /// Tells all who wait for `page` how it ended. A page whose outcome has been told is left alone.
+    pub(crate) fn settle(&mut self, page: u32, outcome: Outcome) {
+        let at = (page - self.pages.start) as usize;
+        if let Some(slot) = self.slots[at].take() {
+            // First out of the table, so that who comes now looks into the page store.
+            self.file.slots.lock().remove(&page);
+            let _ = slot.outcome.set(outcome);
+        }
+    }
+
+    /// Tells the same of all pages that are left.
+    pub(crate) fn settle_rest(&mut self, outcome: &Outcome) {
+        for page in self.pages() {
+            self.settle(page, outcome.clone());
+        }
+    }
+
+    /// Gives the claim up if nobody waits for any of its pages; whether it did.
+    pub(crate) fn give_up_if_unwanted(&mut self) -> bool {
+        let mut slots = self.file.slots.lock();
+        let wanted = |slot: &Arc<Slot>| *slot.waiters.lock() > 0;
+        if self.slots.iter().flatten().any(wanted) {
+            return false;
+        }
+        for (page, slot) in self.pages.clone().zip(&mut self.slots) {
+            if slot.take().is_some() {
+                slots.remove(&page);
+            }
+        }
+        true
+    }
+}
+
+impl Drop for Claim {
+    /// A fetch that ends without a word (a shutdown, a panic) must not leave anybody waiting.
+    fn drop(&mut self) {
+        self.settle_rest(&Outcome::Failed(RequestError::Unavailable(
+            "the fetch was cut off: the worker is stopping".into(),
+        )));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forebay_base::InodeId;
+
+    fn id() -> FileId {
+        FileId { inode: InodeId(1), version: 1 }
+    }
+
+    fn join(file: &Arc<FileFlights>, pages: Range<u32>, cached: &[u32]) -> Joined {
+        file.join(pages, 4, |page| cached.contains(&page), |page| page == 10)
+    }
+
+    /// First page and end of each run.
+    fn runs(joined: &Joined) -> Vec<(u32, u32)> {
+        let pages = joined.claims.iter().map(Claim::pages);
+        pages.map(|run| (run.start, run.end)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_page_is_claimed_once_and_all_hear_of_it() {
+        let flights = Flights::new(2);
+        let file = flights.of(id());
+        let mut first = join(&file, 0..3, &[]);
+        let second = join(&flights.of(id()), 2..5, &[]);
+        assert_eq!((runs(&first), runs(&second)), (vec![(0, 3)], vec![(3, 5)]));
+        first.claims[0].settle(2, Outcome::Stored);
+        let (page, waiter) = &second.waiters[0];
+        assert_eq!(*page, 2);
+        assert!(matches!(waiter.outcome().await, Outcome::Stored));
+        assert_eq!(runs(&join(&file, 2..3, &[])), [(2, 3)], "a settled page can be claimed again");
+    }
+
+    #[tokio::test]
+    async fn a_dropped_claim_fails_what_is_left() {
+        let flights = Flights::new(2);
+        let mut joined = join(&flights.of(id()), 0..2, &[]);
+        joined.claims[0].settle(0, Outcome::NotStored);
+        joined.claims.clear();
+        assert!(matches!(joined.waiters[0].1.outcome().await, Outcome::NotStored));
+        assert!(matches!(joined.waiters[1].1.outcome().await, Outcome::Failed(_)));
+        drop(joined);
+        assert_eq!(flights.len(), 0, "nothing is left behind");
+    }
+
+    #[test]
+    fn runs_are_cut_at_their_length_at_cached_pages_and_where_told() {
+        let flights = Flights::new(2);
+        let joined = join(&flights.of(id()), 0..12, &[5]);
+        assert_eq!(runs(&joined), [(0, 4), (4, 5), (6, 10), (10, 12)]);
+        assert!(joined.waiters.iter().all(|(page, _)| *page != 5));
+    }
+
+    #[test]
+    fn a_claim_is_given_up_only_when_nobody_waits() {
+        let flights = Flights::new(2);
+        let file = flights.of(id());
+        let mut joined = join(&file, 0..2, &[]);
+        let other = join(&file, 1..2, &[]);
+        joined.waiters.clear();
+        assert!(!joined.claims[0].give_up_if_unwanted());
+        drop(other);
+        assert!(joined.claims[0].give_up_if_unwanted());
+        assert_eq!(runs(&join(&file, 0..2, &[])), [(0, 2)]);
+    }
+}
