@@ -98,7 +98,8 @@ impl State {
             }
         }
         let left = self.relay.end.as_ref().map_or(u64::MAX, |end| end.at() - self.passed);
-        let size = self.pending.len().min(PIECE_BYTES).min(usize::try_from(left).unwrap_or(usize::MAX));
+        let piece = if self.relay.bytes_per_second.is_some() { PIECE_BYTES } else { usize::MAX };
+        let size = self.pending.len().min(piece).min(usize::try_from(left).unwrap_or(usize::MAX));
         let piece = self.pending.split_to(size);
         self.relay.pacer.carry(piece.len(), self.relay.bytes_per_second).await;
         self.passed += piece.len() as u64;
