@@ -143,6 +143,7 @@ impl RangeReader {
             read_ahead: self.read_ahead,
             verify: self.attempt.verify,
             from_worker: false,
+            cached_only: false,
             no_cache: self.file.no_cache,
         }
     }
