@@ -8,6 +8,7 @@ mod cold_read;
 mod hot_read;
 mod lake;
 pub mod limits;
+pub mod load;
 pub mod machine;
 mod memory;
 mod metadata;
