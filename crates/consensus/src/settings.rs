@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use forebay_base::ByteSize;
 
+use crate::error::OpenError;
+
 /// Names a member of the group; never used again for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberId(pub u64);
@@ -65,5 +67,40 @@ impl Settings {
             heartbeat_interval: Duration::from_millis(200),
             election_timeout: Duration::from_millis(1000),
         }
+    }
+
+    /// Refuses settings that do not fit together, naming the one that mends it.
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        let command = self.command_bytes_max.bytes();
+        let limits = [
+            (
+                "segment_bytes",
+                self.segment_bytes.bytes(),
+                1 << 10,
+                1 << 30,
+            ),
+            ("command_bytes_max", command, 1, 128 << 20),
+            (
+                "in_flight_bytes",
+                self.in_flight_bytes.bytes(),
+                command,
+                4 << 30,
+            ),
+        ];
+        for (name, value, low, high) in limits {
+            if !(low..=high).contains(&value) {
+                let reason = format!("{name} is {value}, and must be from {low} to {high} bytes");
+                return Err(OpenError::Start { reason });
+            }
+        }
+        if self.heartbeat_interval.is_zero() || self.election_timeout < 2 * self.heartbeat_interval
+        {
+            let (election, heartbeat) = (self.election_timeout, self.heartbeat_interval);
+            let reason = format!(
+                "election_timeout is {election:?}, and must be at least twice heartbeat_interval, {heartbeat:?}"
+            );
+            return Err(OpenError::Start { reason });
+        }
+        Ok(())
     }
 }
