@@ -142,9 +142,8 @@ impl RangeReader {
             length: self.range.end - self.range.start,
             read_ahead: self.read_ahead,
             verify: self.attempt.verify,
-            from_worker: false,
-            cached_only: false,
             no_cache: self.file.no_cache,
+            ..ReadHead::default()
         }
     }
 
