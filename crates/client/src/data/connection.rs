@@ -3,8 +3,7 @@
 use super::fault::Fault;
 use super::socket::{Sent, Socket};
 use forebay_proto::frame::{
-    DataHead, DoneHead, ErrorHead, HEADER_LEN, Header, Kind, LocalOpenedHead, WrittenHead,
-    decode_head, encode_frame,
+    DataHead, DoneHead, ErrorHead, HEADER_LEN, Header, Kind, LocalOpenedHead, WrittenHead, decode_head, encode_frame,
 };
 use prost::Message;
 use std::io::{IoSlice, IoSliceMut};
@@ -40,14 +39,7 @@ pub(crate) enum Answer {
 
 impl Connection {
     pub(crate) fn new(socket: Socket) -> Connection {
-        Connection {
-            socket,
-            buffer: vec![0; BUFFER_LEN],
-            start: 0,
-            end: 0,
-            request: 0,
-            used_before: false,
-        }
+        Connection { socket, buffer: vec![0; BUFFER_LEN], start: 0, end: 0, request: 0, used_before: false }
     }
 
     /// Sends a request with a body.
@@ -61,10 +53,8 @@ impl Connection {
         self.request += 1;
         let body_len: usize = body.iter().map(|slice| slice.len()).sum();
         let start = encode_frame(kind, self.request, head, body_len as u64);
-        let mut bufs: Vec<IoSlice<'_>> = std::iter::once(&start[..])
-            .chain(body.iter().copied())
-            .map(IoSlice::new)
-            .collect();
+        let mut bufs: Vec<IoSlice<'_>> =
+            std::iter::once(&start[..]).chain(body.iter().copied()).map(IoSlice::new).collect();
         self.socket.write_all(&mut bufs, patience).await
     }
 
@@ -73,9 +63,7 @@ impl Connection {
     pub(crate) async fn answer(&mut self, patience: Duration) -> Result<Answer, Fault> {
         loop {
             self.arrived(HEADER_LEN, patience).await?;
-            let bytes = self.buffer[self.start..][..HEADER_LEN]
-                .try_into()
-                .expect("a slice of the header's length");
+            let bytes = self.buffer[self.start..][..HEADER_LEN].try_into().expect("a slice of the header's length");
             let header = Header::decode(bytes)?;
             let head_len = header.head_len as usize;
             self.arrived(HEADER_LEN + head_len, patience).await?;
@@ -110,11 +98,7 @@ impl Connection {
     }
 
     /// Receives bytes of a body into `out`, at least one. Bytes behind it that arrive with it are kept.
-    pub(crate) async fn receive(
-        &mut self,
-        out: &mut [u8],
-        patience: Duration,
-    ) -> Result<usize, Fault> {
+    pub(crate) async fn receive(&mut self, out: &mut [u8], patience: Duration) -> Result<usize, Fault> {
         let buffered = &self.buffer[self.start..self.end];
         if !buffered.is_empty() {
             let taken = buffered.len().min(out.len());
@@ -157,23 +141,17 @@ impl Connection {
 
 fn decode(header: &Header, head: &[u8]) -> Result<Answer, Fault> {
     let answer = match header.kind {
-        Kind::Data => Answer::Data {
-            head: decode_head(head)?,
-            body_len: header.body_len,
-        },
+        Kind::Data => Answer::Data { head: decode_head(head)?, body_len: header.body_len },
         Kind::Done => Answer::Done(decode_head(head)?),
         Kind::Error => Answer::Error(decode_head(head)?),
         Kind::Written => Answer::Written(decode_head(head)?),
         Kind::LocalOpened => Answer::LocalOpened(decode_head(head)?),
-        Kind::Read | Kind::WritePart | Kind::LocalOpen | Kind::LocalFill => {
+        Kind::Read | Kind::WritePart | Kind::LocalOpen | Kind::LocalFill | Kind::LocalClose => {
             return Err(unexpected(header.kind));
         }
     };
     if header.body_len > 0 && header.kind != Kind::Data {
-        return Err(Fault::Broken(format!(
-            "{:?} frame with a body",
-            header.kind
-        )));
+        return Err(Fault::Broken(format!("{:?} frame with a body", header.kind)));
     }
     Ok(answer)
 }

@@ -38,22 +38,17 @@ impl Fault {
 
     /// What the worker said.
     pub(crate) fn refused(head: ErrorHead) -> Fault {
-        Fault::Refused(WireError {
-            kind: head.error_kind(),
-            message: head.message,
-            hint: head.hint,
-        })
+        Fault::Refused(WireError { kind: head.error_kind(), message: head.message, hint: head.hint })
     }
 
     /// The fault as an error of the call, when no worker is left to ask.
     pub(crate) fn into_error(self) -> Error {
         match self {
             Fault::Refused(error) => error.into(),
-            Fault::BadChecksum { .. } => Error::new(ErrorKind::Corrupt, self.to_string())
-                .with_hint("check the worker's disk and memory"),
-            Fault::Broken(_) | Fault::Silent(_) => {
-                Error::new(ErrorKind::Unavailable, self.to_string())
+            Fault::BadChecksum { .. } => {
+                Error::new(ErrorKind::Corrupt, self.to_string()).with_hint("check the worker's disk and memory")
             }
+            Fault::Broken(_) | Fault::Silent(_) => Error::new(ErrorKind::Unavailable, self.to_string()),
         }
     }
 }

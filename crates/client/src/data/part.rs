@@ -23,9 +23,7 @@ pub(crate) async fn send_part(
     body: &[&[u8]],
     patience: PartPatience,
 ) -> Result<String, Fault> {
-    let sent = connection
-        .send(Kind::WritePart, head, body, patience.send)
-        .await?;
+    let sent = connection.send(Kind::WritePart, head, body, patience.send).await?;
     let answer = match sent {
         Sent::All => connection.answer(patience.store).await?,
         Sent::Answered => connection.answer(patience.send).await?,

@@ -54,11 +54,7 @@ impl Pool {
     }
 
     /// A connection; waits `patience` at most when all that are allowed are in use.
-    pub(crate) async fn get(
-        self: &Arc<Self>,
-        freshness: Freshness,
-        patience: Duration,
-    ) -> Result<Pooled, Fault> {
+    pub(crate) async fn get(self: &Arc<Self>, freshness: Freshness, patience: Duration) -> Result<Pooled, Fault> {
         let permit = match self.permits.clone().try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => tokio::time::timeout(patience, self.permits.clone().acquire_owned())
@@ -73,11 +69,7 @@ impl Pool {
                 Connection::new(Socket::tcp(&self.address, self.connect).await?)
             }
         };
-        Ok(Pooled {
-            pool: self.clone(),
-            connection: Some(connection),
-            _permit: permit,
-        })
+        Ok(Pooled { pool: self.clone(), connection: Some(connection), _permit: permit })
     }
 
     fn take_idle(&self, freshness: Freshness) -> Option<Connection> {
@@ -91,10 +83,7 @@ impl Pool {
             idle.clear();
             return None;
         }
-        let old = idle
-            .iter()
-            .take_while(|(_, since)| since.elapsed() > IDLE_MAX)
-            .count();
+        let old = idle.iter().take_while(|(_, since)| since.elapsed() > IDLE_MAX).count();
         idle.drain(..old);
         Some(connection)
     }

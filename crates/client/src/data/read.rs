@@ -30,15 +30,9 @@ struct Frame {
 
 impl RangeRead {
     /// Asks for a range.
-    pub(crate) async fn start(
-        mut connection: Pooled,
-        head: &ReadHead,
-        patience: Duration,
-    ) -> Result<RangeRead, Fault> {
+    pub(crate) async fn start(mut connection: Pooled, head: &ReadHead, patience: Duration) -> Result<RangeRead, Fault> {
         if connection.send(Kind::Read, head, &[], patience).await? == Sent::Answered {
-            return Err(Fault::Broken(
-                "an answer came before the request".to_owned(),
-            ));
+            return Err(Fault::Broken("an answer came before the request".to_owned()));
         }
         Ok(RangeRead {
             connection,
@@ -57,12 +51,7 @@ impl RangeRead {
     /// Fills `out` with the next bytes. `filled` says how many bytes of it are checked and good, also after a failure.
     ///
     /// `out` must end where a checksum chunk ends or at the end of the range, so that no piece is cut.
-    pub(crate) async fn fill(
-        &mut self,
-        out: &mut [u8],
-        filled: &mut usize,
-        patience: Duration,
-    ) -> Result<(), Fault> {
+    pub(crate) async fn fill(&mut self, out: &mut [u8], filled: &mut usize, patience: Duration) -> Result<(), Fault> {
         debug_assert!({
             let end = self.position + (out.len() - *filled) as u64;
             end == self.end || end.is_multiple_of(CHECKSUM_CHUNK as u64)
@@ -92,10 +81,7 @@ impl RangeRead {
                     );
                     return Err(Fault::Broken(message));
                 }
-                self.frame = Frame {
-                    body_left: body_len,
-                    checksums: head.checksums.into_iter(),
-                };
+                self.frame = Frame { body_left: body_len, checksums: head.checksums.into_iter() };
                 Ok(())
             }
             Answer::Error(head) => {
@@ -111,12 +97,7 @@ impl RangeRead {
     }
 
     /// Receives `body`, all of it within the frame, and checks each piece as soon as it is there, while it is in the CPU's cache.
-    async fn receive(
-        &mut self,
-        body: &mut [u8],
-        filled: &mut usize,
-        patience: Duration,
-    ) -> Result<(), Fault> {
+    async fn receive(&mut self, body: &mut [u8], filled: &mut usize, patience: Duration) -> Result<(), Fault> {
         let (mut arrived, mut checked) = (0, 0);
         while checked < body.len() {
             if arrived < body.len() {
@@ -143,18 +124,11 @@ impl RangeRead {
     }
 
     fn check(&mut self, piece: &[u8]) -> Result<(), Fault> {
-        let expected = self
-            .frame
-            .checksums
-            .next()
-            .ok_or_else(|| Fault::Broken("a frame has too few checksums".to_owned()))?;
+        let expected =
+            self.frame.checksums.next().ok_or_else(|| Fault::Broken("a frame has too few checksums".to_owned()))?;
         let found = crc32c(piece);
         if found != expected {
-            return Err(Fault::BadChecksum {
-                offset: self.position,
-                found,
-                expected,
-            });
+            return Err(Fault::BadChecksum { offset: self.position, found, expected });
         }
         self.position += piece.len() as u64;
         self.frame.body_left -= piece.len() as u64;

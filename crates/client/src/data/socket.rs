@@ -43,18 +43,12 @@ impl Socket {
         let socket = tokio::time::timeout(patience, connect)
             .await
             .map_err(|_| Fault::Silent(patience))?
-            .map_err(|error| {
-                Fault::Broken(format!("cannot connect to {}: {error}", path.display()))
-            })?;
+            .map_err(|error| Fault::Broken(format!("cannot connect to {}: {error}", path.display())))?;
         Ok(Socket::Unix(socket))
     }
 
     /// Reads into `bufs` in turn; 0 when the peer has closed.
-    pub(crate) async fn read_vectored(
-        &self,
-        bufs: &mut [IoSliceMut<'_>],
-        patience: Duration,
-    ) -> Result<usize, Fault> {
+    pub(crate) async fn read_vectored(&self, bufs: &mut [IoSliceMut<'_>], patience: Duration) -> Result<usize, Fault> {
         loop {
             let read = match self {
                 Socket::Tcp(socket) => socket.try_read_vectored(bufs),
@@ -71,11 +65,7 @@ impl Socket {
     }
 
     /// Writes all of `bufs`, unless the peer answers before.
-    pub(crate) async fn write_all(
-        &self,
-        mut bufs: &mut [IoSlice<'_>],
-        patience: Duration,
-    ) -> Result<Sent, Fault> {
+    pub(crate) async fn write_all(&self, mut bufs: &mut [IoSlice<'_>], patience: Duration) -> Result<Sent, Fault> {
         IoSlice::advance_slices(&mut bufs, 0);
         while !bufs.is_empty() {
             match self.try_write_vectored(bufs) {
@@ -104,11 +94,7 @@ impl Socket {
     }
 
     /// Waits until the socket is ready, `patience` at most.
-    pub(crate) async fn ready(
-        &self,
-        interest: Interest,
-        patience: Duration,
-    ) -> Result<Ready, Fault> {
+    pub(crate) async fn ready(&self, interest: Interest, patience: Duration) -> Result<Ready, Fault> {
         let ready = async {
             match self {
                 Socket::Tcp(socket) => socket.ready(interest).await,

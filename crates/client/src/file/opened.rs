@@ -31,27 +31,17 @@ pub(crate) enum RenewError {
 impl Opened {
     /// Asks the masters.
     pub(crate) async fn open(client: &Inner, path: &NsPath, sync: SyncMode) -> Result<Opened> {
-        let request = OpenRequest {
-            path: path.to_bytes(),
-            sync: sync.to_wire(),
-        };
-        let reply = client.call(request, |channel, request| async move {
-            namespace(channel).open(request).await
-        });
+        let request = OpenRequest { path: path.to_bytes(), sync: sync.to_wire() };
+        let reply = client.call(request, |channel, request| async move { namespace(channel).open(request).await });
         let reply = reply.await?;
         let entry = Entry::from_wire(reply.entry)?;
         let chunk = forebay_base::checksum::CHECKSUM_CHUNK as u64;
         if entry.block_size < BLOCK_SIZE_MIN || !entry.block_size.is_multiple_of(chunk) {
             let message = format!("{path} has blocks of {} bytes", entry.block_size);
-            return Err(Error::new(ErrorKind::Internal, message)
-                .with_hint("block sizes are multiples of 16KiB"));
+            return Err(Error::new(ErrorKind::Internal, message).with_hint("block sizes are multiples of 16KiB"));
         }
         client.workers.at_least(reply.workers_epoch).await;
-        Ok(Opened {
-            entry: Arc::new(entry),
-            ticket: RwLock::new(reply.ticket),
-            renewing: tokio::sync::Mutex::new(()),
-        })
+        Ok(Opened { entry: Arc::new(entry), ticket: RwLock::new(reply.ticket), renewing: tokio::sync::Mutex::new(()) })
     }
 
     /// Which version this is.
@@ -70,9 +60,7 @@ impl Opened {
         if self.ticket() != *refused {
             return Ok(());
         }
-        let fresh = Opened::open(client, &self.entry.path, SyncMode::ByInterval)
-            .await
-            .map_err(RenewError::Failed)?;
+        let fresh = Opened::open(client, &self.entry.path, SyncMode::ByInterval).await.map_err(RenewError::Failed)?;
         if fresh.file_id() != self.file_id() {
             return Err(RenewError::Changed);
         }

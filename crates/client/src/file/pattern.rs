@@ -32,17 +32,9 @@ mod tests {
     #[test]
     fn grows_in_a_row_and_falls_at_a_jump() {
         let pattern = Pattern::default();
-        let runs: Vec<u64> = [
-            (0, 10),
-            (10, 10),
-            (20, 10),
-            (5, 10),
-            (15, 1),
-            (0, 4),
-            (4, 4),
-        ]
-        .map(|(offset, length)| pattern.note(offset, length))
-        .to_vec();
+        let runs: Vec<u64> = [(0, 10), (10, 10), (20, 10), (5, 10), (15, 1), (0, 4), (4, 4)]
+            .map(|(offset, length)| pattern.note(offset, length))
+            .to_vec();
         assert_eq!(runs, [0, 10, 20, 0, 1, 0, 4]);
     }
 }

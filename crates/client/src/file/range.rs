@@ -60,12 +60,7 @@ struct Attempt {
 
 impl RangeReader {
     /// `range` must not be empty, lie within one block, and start or end anywhere.
-    pub(crate) fn new(
-        file: Arc<FileInner>,
-        opened: Arc<Opened>,
-        range: Range<u64>,
-        read_ahead: u64,
-    ) -> RangeReader {
+    pub(crate) fn new(file: Arc<FileInner>, opened: Arc<Opened>, range: Range<u64>, read_ahead: u64) -> RangeReader {
         let (block, _) = opened.block_at(range.start);
         let attempt = Attempt {
             workers: file.client.workers.table().ranked(block, Near::First),
@@ -77,24 +72,11 @@ impl RangeReader {
             renewed: false,
             may_pass: false,
         };
-        RangeReader {
-            ticket: opened.ticket(),
-            file,
-            opened,
-            block,
-            range,
-            read_ahead,
-            read: None,
-            attempt,
-        }
+        RangeReader { ticket: opened.ticket(), file, opened, block, range, read_ahead, read: None, attempt }
     }
 
     /// Fills `out` with the next bytes. It must end where a checksum chunk ends or at the end of the range.
-    pub(crate) async fn fill(
-        &mut self,
-        out: &mut [u8],
-        deadline: Instant,
-    ) -> Result<(), ReadError> {
+    pub(crate) async fn fill(&mut self, out: &mut [u8], deadline: Instant) -> Result<(), ReadError> {
         let mut filled = 0;
         while filled < out.len() {
             let before = filled;
@@ -115,12 +97,7 @@ impl RangeReader {
         Ok(())
     }
 
-    async fn ask(
-        &mut self,
-        out: &mut [u8],
-        filled: &mut usize,
-        deadline: Instant,
-    ) -> Result<(), Fault> {
+    async fn ask(&mut self, out: &mut [u8], filled: &mut usize, deadline: Instant) -> Result<(), Fault> {
         let patience = self.patience(deadline);
         let Some(worker) = self.attempt.worker() else {
             return Err(Fault::Broken("there is no live worker".to_owned()));
@@ -188,9 +165,7 @@ impl RangeReader {
 
     async fn refused(&mut self, error: &WireError) -> Result<Then, ReadError> {
         match error.kind {
-            ErrorKind::Conflict | ErrorKind::NotFound => {
-                Err(ReadError::Conflict(error.clone().into()))
-            }
+            ErrorKind::Conflict | ErrorKind::NotFound => Err(ReadError::Conflict(error.clone().into())),
             ErrorKind::PermissionDenied if !self.attempt.renewed => {
                 self.attempt.renewed = true;
                 self.renew(error).await?;
@@ -239,22 +214,13 @@ impl RangeReader {
             let refreshed = self.file.client.workers.refresh();
             let _ = tokio::time::timeout_at(deadline, refreshed).await;
             tokio::time::sleep(wait).await;
-            self.attempt.begin_round(
-                self.file
-                    .client
-                    .workers
-                    .table()
-                    .ranked(self.block, Near::First),
-            );
+            self.attempt.begin_round(self.file.client.workers.table().ranked(self.block, Near::First));
         }
         Ok(())
     }
 
     fn gave_up(&self, fault: Fault, worker: Option<&Worker>) -> Error {
-        let what = format!(
-            "cannot read {} at {}",
-            self.opened.entry.path, self.range.start
-        );
+        let what = format!("cannot read {} at {}", self.opened.entry.path, self.range.start);
         let error = fault.into_error();
         let hint = match error.kind() {
             ErrorKind::Unavailable if error.hint().is_empty() => {

@@ -20,12 +20,7 @@ pub struct FileReader {
 
 impl FileReader {
     pub(crate) fn new(file: File) -> FileReader {
-        FileReader {
-            file,
-            position: 0,
-            stream: None,
-            chunk: Bytes::new(),
-        }
+        FileReader { file, position: 0, stream: None, chunk: Bytes::new() }
     }
 
     /// The file that is read.
@@ -73,11 +68,7 @@ impl AsyncBufRead for FileReader {
 }
 
 impl AsyncRead for FileReader {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if out.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }

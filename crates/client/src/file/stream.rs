@@ -35,10 +35,9 @@ pub struct ReadStream(BoxStream<'static, Result<Bytes>>);
 impl ReadStream {
     pub(crate) fn new(file: File, range: impl RangeBounds<u64>) -> ReadStream {
         let ahead = Ahead::new(file.inner, range);
-        ReadStream(Box::pin(futures::stream::try_unfold(
-            ahead,
-            |mut ahead| async move { Ok(ahead.next().await?.map(|chunk| (chunk, ahead))) },
-        )))
+        ReadStream(Box::pin(futures::stream::try_unfold(ahead, |mut ahead| async move {
+            Ok(ahead.next().await?.map(|chunk| (chunk, ahead)))
+        })))
     }
 }
 
@@ -119,9 +118,7 @@ impl Ahead {
                 Some(Ok(_)) => self.start_again(),
                 Some(Err(ReadError::Final(error))) => return Err(error),
                 Some(Err(ReadError::Conflict(cause))) => {
-                    let turn = self
-                        .file
-                        .turn(&self.opened, cause, &mut self.backoff, deadline);
+                    let turn = self.file.turn(&self.opened, cause, &mut self.backoff, deadline);
                     turn.await?;
                     self.start_again();
                 }
@@ -155,10 +152,7 @@ impl Ahead {
         while self.planned < end && self.planned - self.position < self.window {
             let ahead = self.window - (self.planned - self.position);
             let (_, block_end) = self.opened.block_at(self.planned);
-            let longest = SEGMENT_MAX
-                .min(ahead)
-                .min(self.window / 2)
-                .max(CHUNK as u64);
+            let longest = SEGMENT_MAX.min(ahead).min(self.window / 2).max(CHUNK as u64);
             let segment_end = cut(self.planned, longest).min(block_end).min(end);
             let mut range = self.planned..segment_end;
             let chunks = cuts(range.clone()).count();
@@ -177,18 +171,8 @@ impl Ahead {
     fn begin(&mut self, range: Range<u64>, end: u64, reservation: Option<Reservation>) {
         let (sender, chunks) = mpsc::channel(cuts(range.clone()).count());
         let read_ahead = self.window.min(end - range.end);
-        let task = read_segment(
-            self.file.clone(),
-            self.opened.clone(),
-            range,
-            read_ahead,
-            reservation,
-            sender,
-        );
-        self.segments.push_back(Segment {
-            chunks,
-            task: tokio::spawn(task).abort_handle(),
-        });
+        let task = read_segment(self.file.clone(), self.opened.clone(), range, read_ahead, reservation, sender);
+        self.segments.push_back(Segment { chunks, task: tokio::spawn(task).abort_handle() });
     }
 }
 
@@ -203,9 +187,7 @@ fn cuts(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let mut at = range.start;
     std::iter::from_fn(move || {
         let start = at;
-        at = (start / CHUNK as u64 + 1)
-            .saturating_mul(CHUNK as u64)
-            .min(range.end);
+        at = (start / CHUNK as u64 + 1).saturating_mul(CHUNK as u64).min(range.end);
         (start < range.end).then_some(start..at)
     })
 }
@@ -244,10 +226,7 @@ mod tests {
         let cut_up = |range| cuts(range).collect::<Vec<_>>();
         assert_eq!(cut_up(0..0), []);
         assert_eq!(cut_up(5..6), [5..6]);
-        assert_eq!(
-            cut_up(chunk - 1..2 * chunk + 1),
-            [chunk - 1..chunk, chunk..2 * chunk, 2 * chunk..2 * chunk + 1]
-        );
+        assert_eq!(cut_up(chunk - 1..2 * chunk + 1), [chunk - 1..chunk, chunk..2 * chunk, 2 * chunk..2 * chunk + 1]);
         assert_eq!(cut(5, 1), chunk);
         assert_eq!(cut(0, chunk), chunk);
         assert_eq!(cut(1, chunk), 2 * chunk);
