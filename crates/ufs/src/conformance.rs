@@ -6,10 +6,7 @@ mod listing;
 mod objects;
 mod uploads;
 
-use crate::{
-    DeleteTarget, ListCursor, ListEntry, ObjectKind, ObjectMeta, PutCondition, Ufs, UfsError,
-    UfsResult,
-};
+use crate::{DeleteTarget, ListCursor, ListEntry, ObjectKind, ObjectMeta, PutCondition, Ufs, UfsError, UfsResult};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use std::sync::Arc;
@@ -19,10 +16,16 @@ use std::sync::Arc;
 pub struct Holds {
     /// `a` beside `a/b`, shown by listings.
     pub side_by_side: bool,
-    /// Keys that no tree has, such as `a//b`, put there by others.
+    /// Directories that were made and have no entries.
     pub made_directories: bool,
     /// Exactly one of several writers with [`PutCondition::IfAbsent`] wins.
     pub atomic_if_absent: bool,
+    /// An upload that is over is told from a failure of the store.
+    pub ended_uploads: bool,
+    /// Unfinished uploads are listed by a prefix of their keys, page by page.
+    pub paged_uploads: bool,
+    /// Completing an upload heeds the version it may replace.
+    pub completes_if_tag: bool,
 }
 
 impl Holds {
@@ -31,6 +34,9 @@ impl Holds {
         side_by_side: true,
         made_directories: true,
         atomic_if_absent: true,
+        ended_uploads: true,
+        paged_uploads: true,
+        completes_if_tag: true,
     };
 }
 
@@ -45,10 +51,7 @@ pub async fn run(store: Arc<dyn Ufs>, holds: Holds) {
 
 /// A directory of `count` entries is listed whole, in order, page by page, and never more than a page at once.
 pub async fn large_listing(store: Arc<dyn Ufs>, count: usize) {
-    let suite = Suite {
-        store,
-        holds: Holds::ALL,
-    };
+    let suite = Suite { store, holds: Holds::ALL };
     listing::large(&suite, count).await;
 }
 
@@ -67,44 +70,24 @@ impl Suite {
     }
 
     async fn stat(&self, key: &str) -> Option<ObjectMeta> {
-        self.store
-            .stat(key.as_bytes())
-            .await
-            .unwrap_or_else(|error| panic!("stat {key}: {error}"))
+        self.store.stat(key.as_bytes()).await.unwrap_or_else(|error| panic!("stat {key}: {error}"))
     }
 
     async fn try_read(&self, key: &str, meta: &ObjectMeta) -> UfsResult<Vec<u8>> {
-        let stream = self
-            .store
-            .read(key.as_bytes(), 0..meta.length, &meta.expected())
-            .await?;
+        let stream = self.store.read(key.as_bytes(), 0..meta.length, &meta.expected()).await?;
         collect(stream).await
     }
 
     /// The whole content, whatever its version.
     async fn content(&self, key: &str) -> Vec<u8> {
-        let meta = self
-            .stat(key)
-            .await
-            .unwrap_or_else(|| panic!("{key} is missing"));
-        self.try_read(key, &meta)
-            .await
-            .unwrap_or_else(|error| panic!("read {key}: {error}"))
+        let meta = self.stat(key).await.unwrap_or_else(|| panic!("{key} is missing"));
+        self.try_read(key, &meta).await.unwrap_or_else(|error| panic!("read {key}: {error}"))
     }
 
-    async fn list_from(
-        &self,
-        directory: &str,
-        from: Option<&ListCursor>,
-        limit: usize,
-    ) -> crate::ListPage {
+    async fn list_from(&self, directory: &str, from: Option<&ListCursor>, limit: usize) -> crate::ListPage {
         let page = self.store.list(directory.as_bytes(), from, limit).await;
         let page = page.unwrap_or_else(|error| panic!("list {directory}: {error}"));
-        assert!(
-            page.entries.len() <= limit,
-            "a page of {} for {limit}",
-            page.entries.len()
-        );
+        assert!(page.entries.len() <= limit, "a page of {} for {limit}", page.entries.len());
         let places: Vec<_> = page.entries.iter().map(ListEntry::list_key).collect();
         assert!(places.is_sorted(), "the page is out of order: {places:?}");
         page
@@ -133,8 +116,7 @@ impl Suite {
     }
 
     async fn delete_file(&self, key: &str) {
-        self.delete(&[DeleteTarget::file(key.as_bytes().to_vec())])
-            .await;
+        self.delete(&[DeleteTarget::file(key.as_bytes().to_vec())]).await;
     }
 
     /// Deletes a directory and all below.
@@ -168,21 +150,14 @@ impl Suite {
             }
         }
         for directory in directories.iter().rev() {
-            self.delete(&[DeleteTarget::directory(directory.as_bytes().to_vec())])
-                .await;
+            self.delete(&[DeleteTarget::directory(directory.as_bytes().to_vec())]).await;
         }
     }
 
     async fn probe_leaves_nothing(&self) {
         let before = self.list("", 1000).await;
-        self.store
-            .check(crate::Access::Read)
-            .await
-            .expect("check for reading");
-        self.store
-            .check(crate::Access::ReadWrite)
-            .await
-            .expect("check for writing");
+        self.store.check(crate::Access::Read).await.expect("check for reading");
+        self.store.check(crate::Access::ReadWrite).await.expect("check for writing");
         let after = self.list("", 1000).await;
         assert_eq!(after, before, "a check left something behind");
     }
@@ -202,16 +177,8 @@ macro_rules! assert_fails {
     ($result:expr, $variant:ident, $what:expr) => {
         match $result {
             Err(crate::UfsError::$variant(_)) => {}
-            Err(other) => panic!(
-                "{}: expected {}, got {other:?}",
-                $what,
-                stringify!($variant)
-            ),
-            Ok(_) => panic!(
-                "{}: expected {}, but it succeeded",
-                $what,
-                stringify!($variant)
-            ),
+            Err(other) => panic!("{}: expected {}, got {other:?}", $what, stringify!($variant)),
+            Ok(_) => panic!("{}: expected {}, but it succeeded", $what, stringify!($variant)),
         }
     };
 }
@@ -219,12 +186,5 @@ use assert_fails;
 
 /// Bytes that differ at every position, from a seed.
 fn pattern(seed: u8, length: usize) -> Vec<u8> {
-    (0..length)
-        .map(|at| {
-            (at as u8)
-                .wrapping_mul(31)
-                .wrapping_add((at >> 8) as u8)
-                .wrapping_add(seed)
-        })
-        .collect()
+    (0..length).map(|at| (at as u8).wrapping_mul(31).wrapping_add((at >> 8) as u8).wrapping_add(seed)).collect()
 }

@@ -44,10 +44,7 @@ impl fmt::Debug for AccessKeys {
         f.debug_struct("AccessKeys")
             .field("access_key_id", &self.access_key_id)
             .field("secret_access_key", &"(hidden)")
-            .field(
-                "session_token",
-                &self.session_token.as_ref().map(|_| "(hidden)"),
-            )
+            .field("session_token", &self.session_token.as_ref().map(|_| "(hidden)"))
             .finish()
     }
 }
@@ -65,9 +62,6 @@ mod tests {
         });
         let text = format!("{source:?}");
         assert!(text.contains("AKIA1"), "{text}");
-        assert!(
-            !text.contains("verysecret") && !text.contains("tokensecret"),
-            "{text}"
-        );
+        assert!(!text.contains("verysecret") && !text.contains("tokensecret"), "{text}");
     }
 }

@@ -120,9 +120,6 @@ impl UfsError {
 
     /// Whether the same call may work later.
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            UfsError::Unavailable(_) | UfsError::DeadlineExceeded(_)
-        )
+        matches!(self, UfsError::Unavailable(_) | UfsError::DeadlineExceeded(_))
     }
 }

@@ -27,11 +27,7 @@ impl Failures {
     }
 
     pub(crate) fn at<'a>(&'a self, operation: &'static str, key: &'a [u8]) -> At<'a> {
-        At {
-            failures: self,
-            operation,
-            key,
-        }
+        At { failures: self, operation, key }
     }
 }
 
@@ -44,12 +40,7 @@ impl<'a> At<'a> {
     }
 
     /// An error with what mends it.
-    pub(crate) fn fail(
-        &self,
-        variant: Variant,
-        detail: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> UfsError {
+    pub(crate) fn fail(&self, variant: Variant, detail: impl Into<String>, hint: impl Into<String>) -> UfsError {
         variant(Box::new(Failure {
             operation: self.operation,
             store: self.failures.store.to_string(),
@@ -68,11 +59,7 @@ impl<'a> At<'a> {
     }
 
     pub(crate) fn changed(&self, detail: impl Into<String>) -> UfsError {
-        self.fail(
-            UfsError::VersionChanged,
-            detail,
-            "ask for its metadata again",
-        )
+        self.fail(UfsError::VersionChanged, detail, "ask for its metadata again")
     }
 
     pub(crate) fn upload_gone(&self) -> UfsError {
@@ -101,18 +88,12 @@ impl<'a> At<'a> {
     }
 
     /// Checks a range against the object's length.
-    pub(crate) fn check_range(
-        &self,
-        range: &std::ops::Range<u64>,
-        length: u64,
-    ) -> Result<(), UfsError> {
+    pub(crate) fn check_range(&self, range: &std::ops::Range<u64>, length: u64) -> Result<(), UfsError> {
         if range.start <= range.end && range.end <= length {
             return Ok(());
         }
-        Err(self.invalid(format!(
-            "range {}..{} does not lie in the {length} bytes of the object",
-            range.start, range.end
-        )))
+        Err(self
+            .invalid(format!("range {}..{} does not lie in the {length} bytes of the object", range.start, range.end)))
     }
 
     /// Checks that parts are numbered upwards and there is at least one.
@@ -120,10 +101,7 @@ impl<'a> At<'a> {
         if parts.is_empty() {
             return Err(self.invalid("an upload needs at least one part"));
         }
-        if parts
-            .windows(2)
-            .any(|pair| pair[0].number >= pair[1].number)
-        {
+        if parts.windows(2).any(|pair| pair[0].number >= pair[1].number) {
             return Err(self.invalid("the parts of an upload must be in ascending order"));
         }
         Ok(())

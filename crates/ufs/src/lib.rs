@@ -1,6 +1,6 @@
 //! Under stores: the object stores and directories whose data Forebay shows in its tree.
 //!
-//! [`Ufs`] is the boundary; [`open`] makes one from a URI. Three kinds exist: S3 and everything that speaks its protocol, a
+//! [`Ufs`] is the boundary; [`open`] makes one from a URI. Three kinds exist: S3 and everything that speaks its protocol ([`s3`]), a
 //! directory of this host or a network file system mounted there, and memory ([`memory`]), the fake that tests turn faults on.
 //! All pass one suite (`conformance`, behind the feature `testing`).
 
@@ -15,6 +15,7 @@ pub mod memory;
 mod mount_options;
 mod object_tree;
 mod open;
+pub mod s3;
 mod store;
 mod types;
 
@@ -23,7 +24,7 @@ pub use error::{Failure, UfsError, UfsResult};
 pub use open::{OpenOptions, open};
 pub use store::Ufs;
 pub use types::{
-    Access, ByteStream, Capabilities, DeleteTarget, Expected, Hidden, ListCursor, ListEntry,
-    ListKey, ListPage, ObjectKind, ObjectMeta, PartPosition, PendingUpload, PendingUploads,
-    PutCondition, Skipped, UploadCursor, UploadId, UploadedPart,
+    Access, ByteStream, Capabilities, DeleteTarget, Expected, Hidden, ListCursor, ListEntry, ListKey, ListPage,
+    ObjectKind, ObjectMeta, PartPosition, PendingUpload, PendingUploads, PutCondition, Skipped, UploadCursor, UploadId,
+    UploadedPart,
 };

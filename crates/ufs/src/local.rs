@@ -16,9 +16,8 @@ mod write;
 use crate::failure::{At, Failures};
 use crate::open::{OpenOptions, check_names, invalid};
 use crate::{
-    Access, ByteStream, Capabilities, DeleteTarget, Expected, ListCursor, ListPage, ObjectKind,
-    ObjectMeta, PartPosition, PendingUploads, PutCondition, Ufs, UfsError, UfsResult, UploadCursor,
-    UploadId, UploadedPart,
+    Access, ByteStream, Capabilities, DeleteTarget, Expected, ListCursor, ListPage, ObjectKind, ObjectMeta,
+    PartPosition, PendingUploads, PutCondition, Ufs, UfsError, UfsResult, UploadCursor, UploadId, UploadedPart,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -105,17 +104,10 @@ impl LocalUfs {
 }
 
 /// Runs `work` on a thread for blocking work.
-async fn blocking<T: Send + 'static>(
-    failures: &Failures,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> UfsResult<T> {
+async fn blocking<T: Send + 'static>(failures: &Failures, work: impl FnOnce() -> T + Send + 'static) -> UfsResult<T> {
     tokio::task::spawn_blocking(work).await.map_err(|stopped| {
         let at = failures.at("use", b"");
-        at.fail(
-            UfsError::Unavailable,
-            format!("the work was stopped: {stopped}"),
-            "",
-        )
+        at.fail(UfsError::Unavailable, format!("the work was stopped: {stopped}"), "")
     })
 }
 
@@ -136,9 +128,7 @@ fn root_error(at: At<'_>, why: RootError) -> UfsError {
             "the root directory does not exist",
             "create it, or mount the file system that holds it",
         ),
-        RootError::System(Errno::NOTDIR) => {
-            at.fail(UfsError::NotADirectory, "the root is not a directory", "")
-        }
+        RootError::System(Errno::NOTDIR) => at.fail(UfsError::NotADirectory, "the root is not a directory", ""),
         RootError::System(errno) => error(at, errno),
         RootError::OtherDevice => at.fail(
             UfsError::Unavailable,
@@ -153,11 +143,7 @@ fn error(at: At<'_>, errno: Errno) -> UfsError {
     let text = std::io::Error::from(errno).to_string();
     match errno {
         Errno::NOENT => at.not_found(),
-        Errno::ACCESS | Errno::PERM => at.fail(
-            UfsError::Denied,
-            text,
-            "give the user that runs forebay access to it",
-        ),
+        Errno::ACCESS | Errno::PERM => at.fail(UfsError::Denied, text, "give the user that runs forebay access to it"),
         Errno::ROFS => at.fail(UfsError::Denied, text, "mount it with --read-only"),
         Errno::ISDIR => at.fail(UfsError::IsADirectory, text, ""),
         Errno::NOTDIR => at.fail(UfsError::NotADirectory, text, ""),
@@ -166,9 +152,7 @@ fn error(at: At<'_>, errno: Errno) -> UfsError {
         Errno::INVAL | Errno::NAMETOOLONG | Errno::FBIG | Errno::ILSEQ => at.invalid(text),
         Errno::LOOP | Errno::XDEV => at.fail(
             UfsError::Invalid,
-            format!(
-                "{text}: links and other file systems below the root cannot be written through"
-            ),
+            format!("{text}: links and other file systems below the root cannot be written through"),
             "mount the other file system on its own",
         ),
         Errno::NOSYS => at.fail(UfsError::Unsupported, text, "linux 5.6 or newer is needed"),
@@ -196,23 +180,13 @@ fn found_meta(found: Found) -> Option<ObjectMeta> {
 }
 
 /// Opens a file that must be of a version.
-fn open_reader(
-    root: &OpenRoot,
-    at: At<'_>,
-    expected: &Expected,
-    failures: &Failures,
-) -> UfsResult<Reader> {
+fn open_reader(root: &OpenRoot, at: At<'_>, expected: &Expected, failures: &Failures) -> UfsResult<Reader> {
     let file = match root.file(at.key()) {
         Ok(file) => file,
         Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Err(at.not_found()),
         Err(errno) => return Err(error(at, errno)),
     };
-    let reader = Reader {
-        file,
-        key: at.key().to_vec(),
-        expected: expected.clone(),
-        failures: failures.clone(),
-    };
+    let reader = Reader { file, key: at.key().to_vec(), expected: expected.clone(), failures: failures.clone() };
     reader.check()?;
     Ok(reader)
 }
@@ -244,11 +218,8 @@ impl Ufs for LocalUfs {
             return Ok(());
         }
         let key = format!(".forebay-probe-{:016x}", rand::random::<u64>());
-        let body = vec![Bytes::from_static(
-            b"written by forebay to see whether it may; remove it",
-        )];
-        self.put(key.as_bytes(), body, &PutCondition::IfAbsent)
-            .await?;
+        let body = vec![Bytes::from_static(b"written by forebay to see whether it may; remove it")];
+        self.put(key.as_bytes(), body, &PutCondition::IfAbsent).await?;
         let mut removed = self.delete(&[DeleteTarget::file(key)]).await?;
         removed.pop().unwrap_or(Ok(()))
     }
@@ -265,31 +236,18 @@ impl Ufs for LocalUfs {
         .await
     }
 
-    async fn list(
-        &self,
-        directory: &[u8],
-        from: Option<&ListCursor>,
-        limit: usize,
-    ) -> UfsResult<ListPage> {
+    async fn list(&self, directory: &[u8], from: Option<&ListCursor>, limit: usize) -> UfsResult<ListPage> {
         let from = from.cloned();
         self.call("list", directory, move |inner, root, at| {
-            inner
-                .windows
-                .page(root, at.key(), from.as_ref(), limit)
-                .map_err(|errno| match errno {
-                    Errno::LOOP => at.not_found(),
-                    errno => error(at, errno),
-                })
+            inner.windows.page(root, at.key(), from.as_ref(), limit).map_err(|errno| match errno {
+                Errno::LOOP => at.not_found(),
+                errno => error(at, errno),
+            })
         })
         .await
     }
 
-    async fn read(
-        &self,
-        key: &[u8],
-        range: Range<u64>,
-        expected: &Expected,
-    ) -> UfsResult<ByteStream> {
+    async fn read(&self, key: &[u8], range: Range<u64>, expected: &Expected) -> UfsResult<ByteStream> {
         self.inner.failures.at("read", key).check_file_key()?;
         let expected = expected.clone();
         let wanted = range.clone();
@@ -303,19 +261,11 @@ impl Ufs for LocalUfs {
         Ok(reader.stream(range))
     }
 
-    async fn put(
-        &self,
-        key: &[u8],
-        body: Vec<Bytes>,
-        condition: &PutCondition,
-    ) -> UfsResult<ObjectMeta> {
+    async fn put(&self, key: &[u8], body: Vec<Bytes>, condition: &PutCondition) -> UfsResult<ObjectMeta> {
         self.inner.failures.at("write", key).check_file_key()?;
         let condition = condition.clone();
         self.call("write", key, move |inner, root, at| {
-            inner
-                .publisher
-                .put(root, at.key(), &body, &condition)
-                .map_err(|why| write_error(at, why))
+            inner.publisher.put(root, at.key(), &body, &condition).map_err(|why| write_error(at, why))
         })
         .await
     }
@@ -323,10 +273,7 @@ impl Ufs for LocalUfs {
     async fn begin_upload(&self, key: &[u8]) -> UfsResult<UploadId> {
         let operation = "begin the upload of";
         self.inner.failures.at(operation, key).check_file_key()?;
-        self.call(operation, key, |_, root, at| {
-            write::begin(root, at.key()).map_err(|why| write_error(at, why))
-        })
-        .await
+        self.call(operation, key, |_, root, at| write::begin(root, at.key()).map_err(|why| write_error(at, why))).await
     }
 
     async fn put_part(
@@ -342,8 +289,7 @@ impl Ufs for LocalUfs {
                 let number = position.number;
                 return Err(at.invalid(format!("part number {number} is not in 1..={PARTS_MAX}")));
             }
-            write::put_part(root, at.key(), &upload, position, &body)
-                .map_err(|why| write_error(at, why))
+            write::put_part(root, at.key(), &upload, position, &body).map_err(|why| write_error(at, why))
         })
         .await
     }
@@ -359,10 +305,7 @@ impl Ufs for LocalUfs {
         self.inner.failures.at(operation, key).check_parts(parts)?;
         let (upload, parts, condition) = (upload.clone(), parts.to_vec(), condition.clone());
         self.call(operation, key, move |inner, root, at| {
-            inner
-                .publisher
-                .complete(root, at.key(), &upload, &parts, &condition)
-                .map_err(|why| write_error(at, why))
+            inner.publisher.complete(root, at.key(), &upload, &parts, &condition).map_err(|why| write_error(at, why))
         })
         .await
     }
@@ -390,25 +333,20 @@ impl Ufs for LocalUfs {
     }
 
     async fn make_directory(&self, key: &[u8]) -> UfsResult<()> {
-        self.call("make the directory", key, |_, root, at| {
-            match root.make_directories(at.key()) {
-                Ok(_) => Ok(()),
-                Err(Errno::NOTDIR) => Err(match root.find(at.key()) {
-                    Ok(Found::Nothing) => error(at, Errno::NOTDIR),
-                    _ => at.exists(),
-                }),
-                Err(errno) => Err(error(at, errno)),
-            }
+        self.call("make the directory", key, |_, root, at| match root.make_directories(at.key()) {
+            Ok(_) => Ok(()),
+            Err(Errno::NOTDIR) => Err(match root.find(at.key()) {
+                Ok(Found::Nothing) => error(at, Errno::NOTDIR),
+                _ => at.exists(),
+            }),
+            Err(errno) => Err(error(at, errno)),
         })
         .await
     }
 
     async fn delete(&self, targets: &[DeleteTarget]) -> UfsResult<Vec<UfsResult<()>>> {
         let targets = targets.to_vec();
-        self.call("delete", b"", move |inner, root, _| {
-            Ok(delete_all(&inner.failures, root, &targets))
-        })
-        .await
+        self.call("delete", b"", move |inner, root, _| Ok(delete_all(&inner.failures, root, &targets))).await
     }
 
     async fn copy(
@@ -429,10 +367,7 @@ impl Ufs for LocalUfs {
                 let changed = |_| WriteError::Changed("the source changed meanwhile".to_owned());
                 reader.check().map_err(changed)
             };
-            inner
-                .publisher
-                .write_whole(root, at.key(), &condition, copy)
-                .map_err(|why| write_error(at, why))
+            inner.publisher.write_whole(root, at.key(), &condition, copy).map_err(|why| write_error(at, why))
         })
         .await
     }
@@ -455,22 +390,13 @@ fn rename(root: &OpenRoot, from: &[u8], to: &[u8]) -> Result<(), Errno> {
     let (to_parent, to_name) = split(to);
     let from_directory = root.directory(from_parent)?;
     let to_directory = root.make_directories(to_parent)?;
-    fs::renameat(
-        &from_directory,
-        OsStr::from_bytes(from_name),
-        &to_directory,
-        OsStr::from_bytes(to_name),
-    )?;
+    fs::renameat(&from_directory, OsStr::from_bytes(from_name), &to_directory, OsStr::from_bytes(to_name))?;
     fs::fsync(&to_directory)?;
     fs::fsync(&from_directory)
 }
 
 /// Deletes each target and makes it last; targets of one directory that follow one another share its sync.
-fn delete_all(
-    failures: &Failures,
-    root: &OpenRoot,
-    targets: &[DeleteTarget],
-) -> Vec<UfsResult<()>> {
+fn delete_all(failures: &Failures, root: &OpenRoot, targets: &[DeleteTarget]) -> Vec<UfsResult<()>> {
     let mut results = Vec::with_capacity(targets.len());
     for group in targets.chunk_by(|a, b| split(&a.key).0 == split(&b.key).0) {
         let first = results.len();
@@ -491,12 +417,7 @@ fn delete_all(
     results
 }
 
-fn delete_one(
-    at: At<'_>,
-    root: &OpenRoot,
-    target: &DeleteTarget,
-    changed: &mut Option<OwnedFd>,
-) -> UfsResult<()> {
+fn delete_one(at: At<'_>, root: &OpenRoot, target: &DeleteTarget, changed: &mut Option<OwnedFd>) -> UfsResult<()> {
     check(at)?;
     at.check_file_key()?;
     let (parent, name) = split(&target.key);
@@ -524,13 +445,8 @@ fn copy_bytes(reader: &Reader, to: &OwnedFd) -> Result<(), WriteError> {
     while offset < reader.expected.length {
         let left = usize::try_from(reader.expected.length - offset).unwrap_or(usize::MAX);
         let (mut from_offset, mut to_offset) = (offset, offset);
-        let copied = fs::copy_file_range(
-            &reader.file,
-            Some(&mut from_offset),
-            to,
-            Some(&mut to_offset),
-            left.min(1 << 30),
-        );
+        let copied =
+            fs::copy_file_range(&reader.file, Some(&mut from_offset), to, Some(&mut to_offset), left.min(1 << 30));
         match copied {
             Ok(0) => break,
             Ok(count) => offset += count as u64,

@@ -9,9 +9,8 @@ use crate::failure::{At, Failures};
 use crate::object_tree::{self, Probe};
 use crate::open::{OpenOptions, check_names, invalid};
 use crate::{
-    Access, ByteStream, Capabilities, DeleteTarget, Expected, ListCursor, ListPage, ObjectKind,
-    ObjectMeta, PartPosition, PendingUploads, PutCondition, Ufs, UfsError, UfsResult, UploadCursor,
-    UploadId, UploadedPart, key,
+    Access, ByteStream, Capabilities, DeleteTarget, Expected, ListCursor, ListPage, ObjectKind, ObjectMeta,
+    PartPosition, PendingUploads, PutCondition, Ufs, UfsError, UfsResult, UploadCursor, UploadId, UploadedPart, key,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -42,11 +41,7 @@ static STORES: LazyLock<Mutex<BTreeMap<String, Weak<MemoryUfs>>>> = LazyLock::ne
 pub(crate) fn open(uri: &str, rest: &str, options: &OpenOptions) -> UfsResult<Arc<dyn Ufs>> {
     check_names(uri, options, &[])?;
     if rest.is_empty() || rest.contains('/') {
-        return Err(invalid(
-            uri,
-            "a memory store is a name alone",
-            "write it as memory://name",
-        ));
+        return Err(invalid(uri, "a memory store is a name alone", "write it as memory://name"));
     }
     Ok(MemoryUfs::shared(rest))
 }
@@ -207,58 +202,30 @@ impl Ufs for MemoryUfs {
         leave(fault, object_tree::stat(self, key).await?)
     }
 
-    async fn list(
-        &self,
-        directory: &[u8],
-        from: Option<&ListCursor>,
-        limit: usize,
-    ) -> UfsResult<ListPage> {
+    async fn list(&self, directory: &[u8], from: Option<&ListCursor>, limit: usize) -> UfsResult<ListPage> {
         self.failures.at("list", directory).check_key()?;
         let fault = self.enter(Operation::List, directory).await?;
         let prefix = key::prefix_of(directory);
-        let from = from
-            .map(ListCursor::list_key)
-            .filter(|from| !from.0.is_empty());
+        let from = from.map(ListCursor::list_key).filter(|from| !from.0.is_empty());
         let after = from.map(|from| [prefix.as_slice(), &from.0].concat());
-        let raw = self
-            .state
-            .lock()
-            .list(&prefix, after.as_deref(), limit.max(1));
+        let raw = self.state.lock().list(&prefix, after.as_deref(), limit.max(1));
         leave(fault, object_tree::page(self, directory, from, raw).await?)
     }
 
-    async fn read(
-        &self,
-        key: &[u8],
-        range: Range<u64>,
-        expected: &Expected,
-    ) -> UfsResult<ByteStream> {
+    async fn read(&self, key: &[u8], range: Range<u64>, expected: &Expected) -> UfsResult<ByteStream> {
         let at = self.failures.at("read", key);
         at.check_file_key()?;
         let fault = self.enter(Operation::Read, key).await?;
-        let object = self
-            .state
-            .lock()
-            .get(key)
-            .cloned()
-            .ok_or_else(|| at.not_found())?;
+        let object = self.state.lock().get(key).cloned().ok_or_else(|| at.not_found())?;
         if object.meta.expected() != *expected {
-            return Err(at.changed(format!(
-                "its version is {}, not {}",
-                object.meta.tag, expected.tag
-            )));
+            return Err(at.changed(format!("its version is {}, not {}", object.meta.tag, expected.tag)));
         }
         at.check_range(&range, object.meta.length)?;
         let chunks = cut(&object.chunks, range);
         Ok(with_body_fault(chunks, fault))
     }
 
-    async fn put(
-        &self,
-        key: &[u8],
-        body: Vec<Bytes>,
-        condition: &PutCondition,
-    ) -> UfsResult<ObjectMeta> {
+    async fn put(&self, key: &[u8], body: Vec<Bytes>, condition: &PutCondition) -> UfsResult<ObjectMeta> {
         let at = self.failures.at("write", key);
         at.check_file_key()?;
         let fault = self.enter(Operation::Put, key).await?;
@@ -271,9 +238,7 @@ impl Ufs for MemoryUfs {
     }
 
     async fn begin_upload(&self, key: &[u8]) -> UfsResult<UploadId> {
-        self.failures
-            .at("begin the upload of", key)
-            .check_file_key()?;
+        self.failures.at("begin the upload of", key).check_file_key()?;
         let fault = self.enter(Operation::BeginUpload, key).await?;
         let upload = self.state.lock().begin_upload(key);
         leave(fault, upload)
@@ -290,15 +255,9 @@ impl Ufs for MemoryUfs {
         at.check_file_key()?;
         let fault = self.enter(Operation::PutPart, key).await?;
         if !(1..=PARTS_MAX).contains(&position.number) {
-            return Err(at.invalid(format!(
-                "part number {} is not in 1..={PARTS_MAX}",
-                position.number
-            )));
+            return Err(at.invalid(format!("part number {} is not in 1..={PARTS_MAX}", position.number)));
         }
-        let part = self
-            .state
-            .lock()
-            .put_part(key, upload, position.number, body);
+        let part = self.state.lock().put_part(key, upload, position.number, body);
         leave(fault, part.ok_or_else(|| at.upload_gone())?)
     }
 
@@ -320,9 +279,7 @@ impl Ufs for MemoryUfs {
                     check_condition(&state, at, condition)?;
                     state.finish(key, upload, body)
                 }
-                Err(CompleteError::Unknown) => state
-                    .result_of(key, upload)
-                    .ok_or_else(|| at.upload_gone())?,
+                Err(CompleteError::Unknown) => state.result_of(key, upload).ok_or_else(|| at.upload_gone())?,
                 Err(CompleteError::BadParts(why)) => return Err(at.invalid(why)),
             }
         };
@@ -378,17 +335,9 @@ impl Ufs for MemoryUfs {
         let target = self.failures.at("copy to", to);
         target.check_file_key()?;
         let fault = self.enter(Operation::Copy, from).await?;
-        let source = self
-            .state
-            .lock()
-            .get(from)
-            .cloned()
-            .ok_or_else(|| at.not_found())?;
+        let source = self.state.lock().get(from).cloned().ok_or_else(|| at.not_found())?;
         if source.meta.expected() != *expected {
-            return Err(at.changed(format!(
-                "its version is {}, not {}",
-                source.meta.tag, expected.tag
-            )));
+            return Err(at.changed(format!("its version is {}, not {}", source.meta.tag, expected.tag)));
         }
         let meta = {
             let mut state = self.state.lock();
@@ -400,11 +349,7 @@ impl Ufs for MemoryUfs {
 
     async fn rename(&self, from: &[u8], _to: &[u8]) -> UfsResult<()> {
         let at = self.failures.at("rename", from);
-        Err(at.fail(
-            UfsError::Unsupported,
-            "a memory store cannot rename",
-            "copy, then delete",
-        ))
+        Err(at.fail(UfsError::Unsupported, "a memory store cannot rename", "copy, then delete"))
     }
 }
 
@@ -460,9 +405,7 @@ fn with_body_fault(chunks: Vec<Bytes>, fault: Fault) -> ByteStream {
                 })
                 .boxed()
         }
-        Fault::FailAfter(error) => whole
-            .chain(futures::stream::once(async move { Err(error) }))
-            .boxed(),
+        Fault::FailAfter(error) => whole.chain(futures::stream::once(async move { Err(error) })).boxed(),
         _ => whole.boxed(),
     }
 }

@@ -30,10 +30,7 @@ impl OpenOptions {
             .collect();
         let referenced = reference(uri, &mut options)?;
         let credentials = keys(uri, secrets)?.unwrap_or(referenced);
-        Ok(OpenOptions {
-            options,
-            credentials,
-        })
+        Ok(OpenOptions { options, credentials })
     }
 }
 
@@ -65,10 +62,7 @@ fn reference(uri: &str, options: &mut BTreeMap<String, String>) -> UfsResult<Cre
 }
 
 /// Keys given outright.
-fn keys<'a>(
-    uri: &str,
-    secrets: impl IntoIterator<Item = (&'a str, &'a str)>,
-) -> UfsResult<Option<CredentialSource>> {
+fn keys<'a>(uri: &str, secrets: impl IntoIterator<Item = (&'a str, &'a str)>) -> UfsResult<Option<CredentialSource>> {
     let (mut id, mut secret, mut token) = (None, None, None);
     for (name, value) in secrets {
         match name {
@@ -86,18 +80,10 @@ fn keys<'a>(
     }
     match (id, secret) {
         (Some(access_key_id), Some(secret_access_key)) => {
-            Ok(Some(CredentialSource::Keys(AccessKeys {
-                access_key_id,
-                secret_access_key,
-                session_token: token,
-            })))
+            Ok(Some(CredentialSource::Keys(AccessKeys { access_key_id, secret_access_key, session_token: token })))
         }
         (None, None) if token.is_none() => Ok(None),
-        _ => Err(invalid(
-            uri,
-            "the access keys are not complete",
-            "give both access_key_id and secret_access_key",
-        )),
+        _ => Err(invalid(uri, "the access keys are not complete", "give both access_key_id and secret_access_key")),
     }
 }
 
@@ -108,10 +94,7 @@ mod tests {
     fn check(options: &[(&str, &str)], secrets: &[(&str, &str)], expected: CredentialSource) {
         let got = OpenOptions::from_mount(
             "s3://b",
-            options
-                .iter()
-                .copied()
-                .chain([("region", "r"), ("page_size", "1MiB")]),
+            options.iter().copied().chain([("region", "r"), ("page_size", "1MiB")]),
             secrets.iter().copied(),
         )
         .unwrap();
@@ -126,10 +109,7 @@ mod tests {
         check(&[anonymous], &[], CredentialSource::Anonymous);
         let profile = CredentialSource::Profile("p".into());
         check(&[("profile", "p")], &[], profile);
-        let file = CredentialSource::File {
-            path: "/f".into(),
-            profile: "default".into(),
-        };
+        let file = CredentialSource::File { path: "/f".into(), profile: "default".into() };
         check(&[("credentials_file", "/f")], &[], file);
         let keys = CredentialSource::Keys(AccessKeys {
             access_key_id: "id".into(),
@@ -143,11 +123,7 @@ mod tests {
     #[test]
     fn half_keys_and_unknown_words_are_refused() {
         let no = [("", ""); 0];
-        for secrets in [
-            ("access_key_id", "id"),
-            ("session_token", "t"),
-            ("password", "p"),
-        ] {
+        for secrets in [("access_key_id", "id"), ("session_token", "t"), ("password", "p")] {
             assert!(OpenOptions::from_mount("s3://b", no, [secrets]).is_err());
         }
         assert!(OpenOptions::from_mount("s3://b", [("credentials", "mine")], no).is_err());

@@ -5,9 +5,7 @@
 //! have anything between them: `a`, `a-b`, `a.c`, `a/`. When one side is not on the page at hand, it is asked for by one request. That can
 //! only happen to names that are a proper prefix of a page's border, so there are few of them on any page.
 
-use crate::{
-    Hidden, ListCursor, ListEntry, ListKey, ListPage, ObjectKind, ObjectMeta, UfsResult, key,
-};
+use crate::{Hidden, ListCursor, ListEntry, ListKey, ListPage, ObjectKind, ObjectMeta, UfsResult, key};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -77,11 +75,7 @@ pub(crate) async fn page(
     from: Option<&ListKey>,
     raw: RawPage,
 ) -> UfsResult<ListPage> {
-    let mut rows: Vec<(ListKey, Row)> = raw
-        .rows
-        .into_iter()
-        .map(|row| (row.list_key(), row))
-        .collect();
+    let mut rows: Vec<(ListKey, Row)> = raw.rows.into_iter().map(|row| (row.list_key(), row)).collect();
     rows.retain(|(place, _)| from.is_none_or(|from| place > from));
     rows.sort_by(|a, b| a.0.cmp(&b.0));
     rows.dedup_by(|a, b| a.0 == b.0);
@@ -95,13 +89,8 @@ pub(crate) async fn page(
     };
     let mut page = builder.build(rows).await?;
     if raw.more {
-        let after = end
-            .or_else(|| from.cloned())
-            .unwrap_or_else(|| ListKey(Bytes::new()));
-        page.next = Some(ListCursor {
-            after,
-            token: raw.token,
-        });
+        let after = end.or_else(|| from.cloned()).unwrap_or_else(|| ListKey(Bytes::new()));
+        page.next = Some(ListCursor { after, token: raw.token });
     }
     Ok(page)
 }
@@ -171,9 +160,7 @@ impl Builder<'_> {
         }
         let place = ListKey::new(name, ObjectKind::Directory);
         match &self.cut_at {
-            Some(cut_at) if place > *cut_at => {
-                self.probe.has_below(&key::join(self.directory, name)).await
-            }
+            Some(cut_at) if place > *cut_at => self.probe.has_below(&key::join(self.directory, name)).await,
             _ => Ok(false),
         }
     }

@@ -25,16 +25,9 @@ struct Scheme {
 
 /// Every kind of store. A new one is one line here.
 const SCHEMES: &[Scheme] = &[
-    Scheme {
-        name: "file",
-        example: "file:///directory",
-        open: crate::local::open,
-    },
-    Scheme {
-        name: "memory",
-        example: "memory://name",
-        open: crate::memory::open,
-    },
+    Scheme { name: "file", example: "file:///directory", open: crate::local::open },
+    Scheme { name: "memory", example: "memory://name", open: crate::memory::open },
+    Scheme { name: "s3", example: "s3://bucket/prefix", open: crate::s3::open },
 ];
 
 /// The store of a URI, e.g. `s3://bucket/prefix` or `file:///data`. Does no I/O: whether the store answers is [`Ufs::check`]'s to say.
@@ -106,10 +99,7 @@ mod tests {
 
     fn check_refused(uri: &str, options: &[(&str, &str)], detail: &str, hint: &str) {
         let options = OpenOptions {
-            options: options
-                .iter()
-                .map(|(name, value)| (name.to_string(), value.to_string()))
-                .collect(),
+            options: options.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
             ..OpenOptions::default()
         };
         let error = open(uri, &options).expect_err(uri);
@@ -120,23 +110,13 @@ mod tests {
 
     #[test]
     fn unknown_schemes_name_the_nearest() {
-        check_refused(
-            "memry://x",
-            &[],
-            "unknown scheme \"memry\"",
-            "did you mean memory://?",
-        );
+        check_refused("memry://x", &[], "unknown scheme \"memry\"", "did you mean memory://?");
         check_refused("gopher://x", &[], "unknown scheme", "write it as one of: ");
         check_refused("/data", &[], "no scheme", "memory://name");
     }
 
     #[test]
     fn unknown_options_are_refused() {
-        check_refused(
-            "memory://x",
-            &[("color", "red")],
-            "unknown option \"color\"",
-            "no options",
-        );
+        check_refused("memory://x", &[("color", "red")], "unknown option \"color\"", "no options");
     }
 }

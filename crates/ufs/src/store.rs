@@ -1,8 +1,8 @@
 //! The boundary: what every under store can do, and the contract that the conformance suite checks.
 
 use crate::{
-    Access, ByteStream, Capabilities, DeleteTarget, Expected, ListCursor, ListPage, ObjectMeta,
-    PartPosition, PendingUploads, PutCondition, UfsResult, UploadCursor, UploadId, UploadedPart,
+    Access, ByteStream, Capabilities, DeleteTarget, Expected, ListCursor, ListPage, ObjectMeta, PartPosition,
+    PendingUploads, PutCondition, UfsResult, UploadCursor, UploadId, UploadedPart,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -43,31 +43,16 @@ pub trait Ufs: std::fmt::Debug + Send + Sync + 'static {
     /// slash at the end. A page may be shorter than `limit`, even empty, and the listing still go on: only `next: None` ends it. A directory that
     /// does not exist is an empty listing in an object store, and may be [`crate::UfsError::NotFound`] elsewhere. Entries that appear or go while
     /// a listing runs may or may not be in it; all others are, once.
-    async fn list(
-        &self,
-        directory: &[u8],
-        from: Option<&ListCursor>,
-        limit: usize,
-    ) -> UfsResult<ListPage>;
+    async fn list(&self, directory: &[u8], from: Option<&ListCursor>, limit: usize) -> UfsResult<ListPage>;
 
     /// The bytes of `range` of the version `expected`, streamed as they arrive. Another version than the expected is
     /// [`crate::UfsError::VersionChanged`], before the first byte or in the middle. The range must lie within the object
     /// ([`crate::UfsError::Invalid`]); exactly its bytes come, or an error does. An interrupted body is resumed by the stream itself.
-    async fn read(
-        &self,
-        key: &[u8],
-        range: Range<u64>,
-        expected: &Expected,
-    ) -> UfsResult<ByteStream>;
+    async fn read(&self, key: &[u8], range: Range<u64>, expected: &Expected) -> UfsResult<ByteStream>;
 
     /// Writes a whole object at once: readers see the old content or the new. Missing parent directories are made where the store has
     /// directories. A failed condition is [`crate::UfsError::AlreadyExists`] or [`crate::UfsError::VersionChanged`].
-    async fn put(
-        &self,
-        key: &[u8],
-        body: Vec<Bytes>,
-        condition: &PutCondition,
-    ) -> UfsResult<ObjectMeta>;
+    async fn put(&self, key: &[u8], body: Vec<Bytes>, condition: &PutCondition) -> UfsResult<ObjectMeta>;
 
     /// Begins an object that is sent in parts. Nothing is visible before [`Ufs::complete_upload`].
     async fn begin_upload(&self, key: &[u8]) -> UfsResult<UploadId>;
@@ -81,8 +66,8 @@ pub trait Ufs: std::fmt::Debug + Send + Sync + 'static {
         body: Vec<Bytes>,
     ) -> UfsResult<UploadedPart>;
 
-    /// Makes the object out of its parts, in their order, at once. Repeating a call that took effect returns the same object;
-    /// an upload that is unknown while the object is not the expected one is [`crate::UfsError::UploadGone`].
+    /// Makes the object out of its parts, in their order, at once. Repeating a call that took effect returns the same object and changes nothing; once
+    /// something else is at the key, the repeated call is [`crate::UfsError::UploadGone`], or still tells what it made.
     async fn complete_upload(
         &self,
         key: &[u8],
@@ -95,19 +80,15 @@ pub trait Ufs: std::fmt::Debug + Send + Sync + 'static {
     async fn abort_upload(&self, key: &[u8], upload: &UploadId) -> UfsResult<()>;
 
     /// Uploads that were begun and neither completed nor aborted, for keys that begin with `prefix`.
-    async fn list_uploads(
-        &self,
-        prefix: &[u8],
-        from: Option<&UploadCursor>,
-        limit: usize,
-    ) -> UfsResult<PendingUploads>;
+    async fn list_uploads(&self, prefix: &[u8], from: Option<&UploadCursor>, limit: usize)
+    -> UfsResult<PendingUploads>;
 
     /// Makes a directory that stays when it is empty, and its parents. One that exists is no error; a file of the name is
     /// [`crate::UfsError::AlreadyExists`] where the store can tell for free (directories on disk), and hidden otherwise.
     async fn make_directory(&self, key: &[u8]) -> UfsResult<()>;
 
     /// Deletes objects and directories, each on its own: the answers are in the order of the targets. What is gone already is no error. A directory is
-    /// deleted by its marker: where directories are real, one with entries is [`crate::UfsError::NotEmpty`].
+    /// deleted by its marker: where directories are real, one with entries is [`crate::UfsError::NotEmpty`]; elsewhere it may be.
     async fn delete(&self, targets: &[DeleteTarget]) -> UfsResult<Vec<UfsResult<()>>>;
 
     /// Copies the version `expected` of one object within the store.

@@ -33,12 +33,7 @@ pub struct ObjectMeta {
 impl ObjectMeta {
     /// A directory of which the store knows nothing else.
     pub fn directory() -> ObjectMeta {
-        ObjectMeta {
-            kind: ObjectKind::Directory,
-            length: 0,
-            modified_ms: 0,
-            tag: VersionTag::default(),
-        }
+        ObjectMeta { kind: ObjectKind::Directory, length: 0, modified_ms: 0, tag: VersionTag::default() }
     }
 
     /// Whether it is a directory.
@@ -48,10 +43,7 @@ impl ObjectMeta {
 
     /// The version to ask for when reading this object.
     pub fn expected(&self) -> Expected {
-        Expected {
-            tag: self.tag.clone(),
-            length: self.length,
-        }
+        Expected { tag: self.tag.clone(), length: self.length }
     }
 }
 
@@ -118,10 +110,7 @@ pub struct ListCursor {
 impl ListCursor {
     /// The place after `key`.
     pub fn after(key: ListKey) -> ListCursor {
-        ListCursor {
-            after: key,
-            token: None,
-        }
+        ListCursor { after: key, token: None }
     }
 
     /// Everything up to here, inclusive, has been listed.
@@ -175,9 +164,7 @@ pub struct ListPage {
 }
 
 /// The store's name of an upload that has begun. Opaque.
-#[derive(
-    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct UploadId(pub String);
 
@@ -247,10 +234,10 @@ pub(crate) fn upload_page(
     }
     let more = uploads.len() > limit;
     uploads.truncate(limit);
-    let next = uploads.last().filter(|_| more).map(|last| UploadCursor {
-        key: last.key.to_vec(),
-        upload: last.upload.0.clone(),
-    });
+    let next = uploads
+        .last()
+        .filter(|_| more)
+        .map(|last| UploadCursor { key: last.key.to_vec(), upload: last.upload.0.clone() });
     PendingUploads { uploads, next }
 }
 
@@ -266,18 +253,12 @@ pub struct DeleteTarget {
 impl DeleteTarget {
     /// The file of that key.
     pub fn file(key: impl Into<Bytes>) -> DeleteTarget {
-        DeleteTarget {
-            key: key.into(),
-            kind: ObjectKind::File,
-        }
+        DeleteTarget { key: key.into(), kind: ObjectKind::File }
     }
 
     /// The directory of that key.
     pub fn directory(key: impl Into<Bytes>) -> DeleteTarget {
-        DeleteTarget {
-            key: key.into(),
-            kind: ObjectKind::Directory,
-        }
+        DeleteTarget { key: key.into(), kind: ObjectKind::Directory }
     }
 }
 

@@ -13,10 +13,7 @@ async fn memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn local_directory() {
     let dir = tempfile::tempdir().expect("temp dir");
-    let holds = Holds {
-        side_by_side: false,
-        ..Holds::ALL
-    };
+    let holds = Holds { side_by_side: false, ..Holds::ALL };
     conformance::run(Arc::new(LocalUfs::new(dir.path())), holds).await;
 }
 

@@ -15,9 +15,7 @@ pub(super) async fn run(suite: &Suite) {
 }
 
 /// `a-b` and `a.c` lie between the file `a0`'s neighbours and the directory `a/`, which sorts by its slash.
-const ENTRIES: [&str; 12] = [
-    "A", "a!/", "a-b", "a-c/", "a.c", "a/", "a0", "aa/", "b", "b.d/", "z", "é",
-];
+const ENTRIES: [&str; 12] = ["A", "a!/", "a-b", "a-c/", "a.c", "a/", "a0", "aa/", "b", "b.d/", "z", "é"];
 
 async fn fill(suite: &Suite, directory: &str) {
     for entry in ENTRIES {
@@ -37,31 +35,17 @@ async fn order_and_pages(suite: &Suite) {
     fill(suite, "cf-order").await;
     suite.put("cf-order-neighbour/x", "x").await;
     for limit in [1, 2, 3, 5, 12, 13, 1000] {
-        assert_eq!(
-            suite.list("cf-order", limit).await,
-            ENTRIES,
-            "pages of {limit}"
-        );
+        assert_eq!(suite.list("cf-order", limit).await, ENTRIES, "pages of {limit}");
     }
     assert_eq!(suite.list("cf-order/a", 10).await, ["x", "y/"]);
     let page = suite.list_from("cf-order", None, 1000).await;
     assert_eq!(page.skipped.count, 0, "{:?}", page.skipped);
     assert_eq!(page.hidden, []);
-    let file = page
-        .entries
-        .iter()
-        .find(|entry| &entry.name[..] == b"a-b")
-        .expect("a-b");
+    let file = page.entries.iter().find(|entry| &entry.name[..] == b"a-b").expect("a-b");
     let meta = suite.stat("cf-order/a-b").await.expect("a-b");
     assert_eq!((file.meta.kind, file.meta.length), (ObjectKind::File, 3));
-    assert_eq!(
-        file.meta.tag, meta.tag,
-        "list and stat name one version alike"
-    );
-    assert!(
-        file.meta.modified_ms.abs_diff(meta.modified_ms) < 1000,
-        "{file:?} {meta:?}"
-    );
+    assert_eq!(file.meta.tag, meta.tag, "list and stat name one version alike");
+    assert!(file.meta.modified_ms.abs_diff(meta.modified_ms) < 1000, "{file:?} {meta:?}");
     suite.clear("cf-order-neighbour").await;
     suite.clear("cf-order").await;
 }
@@ -120,9 +104,7 @@ async fn file_beside_directory(suite: &Suite) {
     ] {
         suite.put(&format!("cf-both/{key}"), body).await;
     }
-    let shown = [
-        "full", "full!", "full-2", "full-3", "hollow!", "hollow-2", "hollow/", "zero",
-    ];
+    let shown = ["full", "full!", "full-2", "full-3", "hollow!", "hollow-2", "hollow/", "zero"];
     for limit in 1..=11 {
         let mut entries = Vec::new();
         let mut hidden = Vec::new();
@@ -131,40 +113,20 @@ async fn file_beside_directory(suite: &Suite) {
             let page = suite.list_from("cf-both", from.as_ref(), limit).await;
             entries.extend(page.entries.iter().map(super::shown));
             hidden.extend(page.hidden);
-            from = page
-                .next
-                .map(|next| ListCursor::after(next.list_key().clone()));
+            from = page.next.map(|next| ListCursor::after(next.list_key().clone()));
             if from.is_none() {
                 break;
             }
         }
         assert_eq!(entries, shown, "pages of {limit}");
-        let wanted = [
-            ("full", ObjectKind::Directory),
-            ("hollow", ObjectKind::File),
-        ];
+        let wanted = [("full", ObjectKind::Directory), ("hollow", ObjectKind::File)];
         hidden.sort_by(|a, b| a.name.cmp(&b.name));
-        let wanted = wanted.map(|(name, kind)| Hidden {
-            name: name.into(),
-            kind,
-        });
+        let wanted = wanted.map(|(name, kind)| Hidden { name: name.into(), kind });
         assert_eq!(hidden, wanted, "pages of {limit}");
     }
-    assert_eq!(
-        suite.stat("cf-both/full").await.expect("full").kind,
-        ObjectKind::File
-    );
-    assert!(
-        suite
-            .stat("cf-both/hollow")
-            .await
-            .expect("hollow")
-            .is_directory()
-    );
-    assert_eq!(
-        suite.stat("cf-both/zero").await.expect("zero").kind,
-        ObjectKind::File
-    );
+    assert_eq!(suite.stat("cf-both/full").await.expect("full").kind, ObjectKind::File);
+    assert!(suite.stat("cf-both/hollow").await.expect("hollow").is_directory());
+    assert_eq!(suite.stat("cf-both/zero").await.expect("zero").kind, ObjectKind::File);
     for key in ["full/x", "hollow", "hollow/x"] {
         suite.delete_file(&format!("cf-both/{key}")).await;
     }
@@ -173,9 +135,7 @@ async fn file_beside_directory(suite: &Suite) {
 
 /// See [`super::large_listing`].
 pub(super) async fn large(suite: &Suite, count: usize) {
-    let keys: Vec<String> = (0..count)
-        .map(|number| format!("cf-large/{number:07}"))
-        .collect();
+    let keys: Vec<String> = (0..count).map(|number| format!("cf-large/{number:07}")).collect();
     stream::iter(&keys)
         .for_each_concurrent(32, |key| async move {
             suite.put(key, "x").await;

@@ -66,9 +66,7 @@ impl Windows {
         let number: u64 = cursor.token.as_ref()?.parse().ok()?;
         let mut kept = self.kept.lock();
         let at = kept.iter().position(|(kept, window)| {
-            *kept == number
-                && window.directory == directory
-                && window.places.front() > Some(&cursor.after)
+            *kept == number && window.directory == directory && window.places.front() > Some(&cursor.after)
         })?;
         kept.remove(at).map(|(_, window)| window)
     }
@@ -77,28 +75,18 @@ impl Windows {
         if window.places.is_empty() {
             return ListCursor::after(after);
         }
-        let number = 1 + self
-            .last_number
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = 1 + self.last_number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut kept = self.kept.lock();
         if kept.len() == WINDOWS_MAX {
             kept.pop_front();
         }
         kept.push_back((number, window));
-        ListCursor {
-            after,
-            token: Some(number.to_string()),
-        }
+        ListCursor { after, token: Some(number.to_string()) }
     }
 }
 
 /// One pass: the first `len` names behind `from`.
-fn scan(
-    root: &OpenRoot,
-    directory: &[u8],
-    from: Option<&ListKey>,
-    len: usize,
-) -> Result<Window, Errno> {
+fn scan(root: &OpenRoot, directory: &[u8], from: Option<&ListKey>, len: usize) -> Result<Window, Errno> {
     let fd = root.directory(directory)?;
     let mut smallest: BinaryHeap<ListKey> = BinaryHeap::new();
     let mut more = false;
@@ -121,11 +109,7 @@ fn scan(
             more = true;
         }
     }
-    Ok(Window {
-        directory: directory.to_vec(),
-        places: smallest.into_sorted_vec().into(),
-        more,
-    })
+    Ok(Window { directory: directory.to_vec(), places: smallest.into_sorted_vec().into(), more })
 }
 
 /// How a name sorts: as a directory or as anything else. `None` when it went away.
@@ -149,12 +133,7 @@ fn kind_of(
 }
 
 /// Adds what lies at a place to a page, if it is still there.
-fn add(
-    page: &mut ListPage,
-    root: &OpenRoot,
-    directory: &[u8],
-    place: &ListKey,
-) -> Result<(), Errno> {
+fn add(page: &mut ListPage, root: &OpenRoot, directory: &[u8], place: &ListKey) -> Result<(), Errno> {
     let name = place.0.strip_suffix(b"/").unwrap_or(&place.0);
     let whole = key::join(directory, name);
     let meta = match root.find(&whole)? {
@@ -168,10 +147,7 @@ fn add(
     };
     // A file that has become a directory since the pass, or the reverse, belongs elsewhere in the order: it is as good as new.
     if ListKey::new(name, meta.kind) == *place {
-        page.entries.push(ListEntry {
-            name: place.0.slice(..name.len()),
-            meta,
-        });
+        page.entries.push(ListEntry { name: place.0.slice(..name.len()), meta });
     }
     Ok(())
 }
@@ -212,14 +188,8 @@ mod tests {
         let windows = Windows::default();
         let first = windows.page(&root, b"", None, 4).expect("page");
         windows.kept.lock().clear();
-        let second = windows
-            .page(&root, b"", first.next.as_ref(), 100)
-            .expect("page");
-        let names: Vec<_> = second
-            .entries
-            .iter()
-            .map(|entry| entry.name.clone())
-            .collect();
+        let second = windows.page(&root, b"", first.next.as_ref(), 100).expect("page");
+        let names: Vec<_> = second.entries.iter().map(|entry| entry.name.clone()).collect();
         assert_eq!(names, ["f4", "f5", "f6", "f7", "f8", "f9"]);
         assert_eq!(second.next, None);
     }

@@ -19,10 +19,7 @@ pub(super) fn file(stat: &Stat) -> ObjectMeta {
 
 /// A directory's metadata.
 pub(super) fn directory(stat: &Stat) -> ObjectMeta {
-    ObjectMeta {
-        modified_ms: modified_ms(stat),
-        ..ObjectMeta::directory()
-    }
+    ObjectMeta { modified_ms: modified_ms(stat), ..ObjectMeta::directory() }
 }
 
 /// Bytes of a file.

@@ -34,18 +34,14 @@ impl Reader {
         if found.expected() == self.expected {
             return Ok(());
         }
-        Err(at.changed(format!(
-            "its version is {}, not {}",
-            found.tag, self.expected.tag
-        )))
+        Err(at.changed(format!("its version is {}, not {}", found.tag, self.expected.tag)))
     }
 
     /// The bytes of a range, or an error when the file has changed meanwhile. A writer in place changes the modification time before the
     /// bytes, so the check comes after the read.
     fn chunk(&self, range: Range<u64>) -> UfsResult<Bytes> {
         let at = self.failures.at("read", &self.key);
-        let wanted = usize::try_from(range.end - range.start)
-            .map_err(|_| at.invalid("the range is too long"))?;
+        let wanted = usize::try_from(range.end - range.start).map_err(|_| at.invalid("the range is too long"))?;
         let mut buffer = Vec::with_capacity(wanted.max(1));
         while buffer.len() < wanted {
             let offset = range.start + buffer.len() as u64;
@@ -59,11 +55,7 @@ impl Reader {
         buffer.truncate(wanted);
         self.check()?;
         if buffer.len() < wanted {
-            return Err(at.fail(
-                UfsError::Unavailable,
-                "the file ended early",
-                "read it again",
-            ));
+            return Err(at.fail(UfsError::Unavailable, "the file ended early", "read it again"));
         }
         Ok(Bytes::from(buffer))
     }

@@ -48,10 +48,7 @@ pub(super) enum Found {
 
 impl Root {
     pub(super) fn new(path: PathBuf) -> Root {
-        Root {
-            path,
-            device: AtomicU64::new(DEVICE_UNKNOWN),
-        }
+        Root { path, device: AtomicU64::new(DEVICE_UNKNOWN) }
     }
 
     /// Opens the root. When a network file system is unmounted, its empty mount point must not look as if all files were deleted.
@@ -59,12 +56,7 @@ impl Root {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
         let fd = fs::open(&self.path, flags, Mode::empty()).map_err(RootError::System)?;
         let device = fs::fstat(&fd).map_err(RootError::System)?.st_dev;
-        let first = self.device.compare_exchange(
-            DEVICE_UNKNOWN,
-            device,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
+        let first = self.device.compare_exchange(DEVICE_UNKNOWN, device, Ordering::Relaxed, Ordering::Relaxed);
         match first {
             Ok(_) => Ok(OpenRoot(fd)),
             Err(known) if known == device => Ok(OpenRoot(fd)),
@@ -96,13 +88,7 @@ impl OpenRoot {
     fn open_at(&self, key: &[u8], flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
         loop {
             // EAGAIN: a rename raced with the resolution, and the kernel could not prove that it stayed below (openat2(2)).
-            match fs::openat2(
-                &self.0,
-                path(key),
-                flags | OFlags::CLOEXEC,
-                Mode::empty(),
-                resolve,
-            ) {
+            match fs::openat2(&self.0, path(key), flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
                 Err(Errno::AGAIN | Errno::INTR) => continue,
                 other => return other,
             }
@@ -121,11 +107,7 @@ impl OpenRoot {
         match self.open_at(key, flags | OFlags::NOFOLLOW, no_links()) {
             Err(Errno::LOOP) => {
                 self.directory(split(key).0)?;
-                self.open_at(
-                    key,
-                    flags,
-                    ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
-                )
+                self.open_at(key, flags, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
             }
             other => other,
         }
@@ -160,9 +142,7 @@ impl OpenRoot {
                 })
             }
             // XDEV: it leads out of the root.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::ACCESS) => {
-                Ok(Found::Special)
-            }
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::ACCESS) => Ok(Found::Special),
             Err(error) => Err(error),
         }
     }

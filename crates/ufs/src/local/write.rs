@@ -130,9 +130,7 @@ impl Publisher {
             return completed_before(root, key, upload, length);
         };
         if meta::length(&fs::fstat(&file)?) < length {
-            return Err(WriteError::BadParts(
-                "the file is shorter than its parts".into(),
-            ));
+            return Err(WriteError::BadParts("the file is shorter than its parts".into()));
         }
         fs::ftruncate(&file, length)?;
         fs::fsync(&file)?;
@@ -147,24 +145,18 @@ impl Publisher {
 fn check_tag(root: &OpenRoot, key: &[u8], tag: &VersionTag) -> Result<(), WriteError> {
     match root.find(key)? {
         root::Found::File(stat) if meta::file(&stat).tag == *tag => Ok(()),
-        root::Found::File(stat) => Err(WriteError::Changed(format!(
-            "its version is {}, not {tag}",
-            meta::file(&stat).tag
-        ))),
-        _ => Err(WriteError::Changed(format!(
-            "it is gone; its version was {tag}"
-        ))),
+        root::Found::File(stat) => {
+            Err(WriteError::Changed(format!("its version is {}, not {tag}", meta::file(&stat).tag)))
+        }
+        _ => Err(WriteError::Changed(format!("it is gone; its version was {tag}"))),
     }
 }
 
 /// Writes chunks one behind the other from an offset on.
 pub(super) fn write_at(file: &OwnedFd, body: &[Bytes], offset: u64) -> Result<(), WriteError> {
     let mut offset = offset;
-    let mut slices: Vec<IoSlice<'_>> = body
-        .iter()
-        .filter(|chunk| !chunk.is_empty())
-        .map(|chunk| IoSlice::new(chunk))
-        .collect();
+    let mut slices: Vec<IoSlice<'_>> =
+        body.iter().filter(|chunk| !chunk.is_empty()).map(|chunk| IoSlice::new(chunk)).collect();
     let mut rest = &mut slices[..];
     while !rest.is_empty() {
         let batch = &rest[..rest.len().min(IOV_MAX)];
@@ -207,11 +199,7 @@ pub(super) fn begin(root: &OpenRoot, key: &[u8]) -> Result<UploadId, WriteError>
 }
 
 /// The directory and file of an upload for this key; `None` when it is not there.
-fn open_upload(
-    root: &OpenRoot,
-    key: &[u8],
-    upload: &UploadId,
-) -> Result<Option<(OwnedFd, OwnedFd)>, WriteError> {
+fn open_upload(root: &OpenRoot, key: &[u8], upload: &UploadId) -> Result<Option<(OwnedFd, OwnedFd)>, WriteError> {
     let Some((name, _)) = parse(upload) else {
         return Ok(None);
     };
@@ -255,11 +243,7 @@ pub(super) fn put_part(
     let (_, file) = open_upload(root, key, upload)?.ok_or(WriteError::UploadGone)?;
     write_at(&file, body, position.offset)?;
     let length: u64 = body.iter().map(|chunk| chunk.len() as u64).sum();
-    Ok(UploadedPart {
-        number: position.number,
-        length,
-        tag: VersionTag(format!("{:x}-{length:x}", position.offset)),
-    })
+    Ok(UploadedPart { number: position.number, length, tag: VersionTag(format!("{:x}-{length:x}", position.offset)) })
 }
 
 /// Checks that the parts lie one behind the other; their length together.
@@ -278,12 +262,7 @@ fn check_parts(parts: &[UploadedPart]) -> Result<u64, WriteError> {
 }
 
 /// The object, when it is what the upload made.
-fn completed_before(
-    root: &OpenRoot,
-    key: &[u8],
-    upload: &UploadId,
-    length: u64,
-) -> Result<ObjectMeta, WriteError> {
+fn completed_before(root: &OpenRoot, key: &[u8], upload: &UploadId, length: u64) -> Result<ObjectMeta, WriteError> {
     let inode = parse(upload).map(|(_, inode)| inode);
     match root.find(key)? {
         root::Found::File(stat) if Some(stat.st_ino) == inode && meta::length(&stat) == length => {

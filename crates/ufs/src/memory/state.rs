@@ -56,10 +56,7 @@ impl State {
             modified_ms: SystemClock.now().0,
             tag: VersionTag(format!("m{}", self.next_number())),
         };
-        let object = Object {
-            chunks,
-            meta: meta.clone(),
-        };
+        let object = Object { chunks, meta: meta.clone() };
         self.objects.insert(key.to_vec(), object);
         meta
     }
@@ -92,18 +89,10 @@ impl State {
         loop {
             let next = self.objects.range((from, Bound::Unbounded)).next();
             let Some((key, object)) = next.filter(|(key, _)| key.starts_with(prefix)) else {
-                break RawPage {
-                    rows,
-                    more: false,
-                    token: None,
-                };
+                break RawPage { rows, more: false, token: None };
             };
             if rows.len() == limit {
-                break RawPage {
-                    rows,
-                    more: true,
-                    token: None,
-                };
+                break RawPage { rows, more: true, token: None };
             }
             let rest = &key[prefix.len()..];
             from = match rest.iter().position(|byte| *byte == b'/') {
@@ -112,10 +101,7 @@ impl State {
                     Bound::Included(behind(&key[..prefix.len() + slash]))
                 }
                 None => {
-                    rows.push(Row::Object(
-                        Bytes::copy_from_slice(rest),
-                        object.meta.clone(),
-                    ));
+                    rows.push(Row::Object(Bytes::copy_from_slice(rest), object.meta.clone()));
                     Bound::Excluded(key.clone())
                 }
             };
@@ -124,11 +110,7 @@ impl State {
 
     pub(super) fn begin_upload(&mut self, key: &[u8]) -> UploadId {
         let id = UploadId(format!("u{:012}", self.next_number()));
-        let upload = Upload {
-            key: key.to_vec(),
-            begun_ms: SystemClock.now().0,
-            parts: BTreeMap::new(),
-        };
+        let upload = Upload { key: key.to_vec(), begun_ms: SystemClock.now().0, parts: BTreeMap::new() };
         self.uploads.insert(id.clone(), upload);
         id
     }
@@ -142,15 +124,8 @@ impl State {
         chunks: Vec<Bytes>,
     ) -> Option<UploadedPart> {
         let tag = VersionTag(format!("p{}", self.next_number()));
-        let upload = self
-            .uploads
-            .get_mut(id)
-            .filter(|upload| upload.key == key)?;
-        let part = UploadedPart {
-            number,
-            length: length_of(&chunks),
-            tag,
-        };
+        let upload = self.uploads.get_mut(id).filter(|upload| upload.key == key)?;
+        let part = UploadedPart { number, length: length_of(&chunks), tag };
         upload.parts.insert(number, (part.clone(), chunks));
         Some(part)
     }
@@ -162,20 +137,13 @@ impl State {
         id: &UploadId,
         parts: &[UploadedPart],
     ) -> Result<Vec<Bytes>, CompleteError> {
-        let upload = self
-            .uploads
-            .get(id)
-            .filter(|upload| upload.key == key)
-            .ok_or(CompleteError::Unknown)?;
+        let upload = self.uploads.get(id).filter(|upload| upload.key == key).ok_or(CompleteError::Unknown)?;
         let mut body = Vec::new();
         for part in parts {
             match upload.parts.get(&part.number) {
                 Some((stored, chunks)) if stored == part => body.extend(chunks.iter().cloned()),
                 _ => {
-                    return Err(CompleteError::BadParts(format!(
-                        "part {} is not the one stored",
-                        part.number
-                    )));
+                    return Err(CompleteError::BadParts(format!("part {} is not the one stored", part.number)));
                 }
             }
         }

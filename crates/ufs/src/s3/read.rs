@@ -1,0 +1,184 @@
+//! Reading a range of one version, with every answer checked, and resumed from the byte reached when it breaks.
+
+use super::answer::Refusal;
+use super::http::{Call, Http, Reply, ReplyBody, TRIES_MAX, pause};
+use super::{encode, meta};
+use crate::failure::At;
+use crate::{ByteStream, Expected, UfsError, UfsResult};
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{Method, StatusCode};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+
+/// A range that is being read.
+struct Reading {
+    http: Arc<Http>,
+    /// As the caller names it.
+    key: Vec<u8>,
+    /// As the bucket names it.
+    object: String,
+    expected: Expected,
+    position: u64,
+    end: u64,
+    body: Option<ReplyBody>,
+    /// Attempts since the last byte came.
+    fruitless: u32,
+}
+
+/// Begins to read: an object that is missing or has changed is told here.
+pub(super) async fn open(
+    http: Arc<Http>,
+    key: &[u8],
+    object: String,
+    range: Range<u64>,
+    expected: &Expected,
+) -> UfsResult<ByteStream> {
+    let mut reading = Reading {
+        http,
+        key: key.to_vec(),
+        object,
+        expected: expected.clone(),
+        position: range.start,
+        end: range.end,
+        body: None,
+        fruitless: 0,
+    };
+    if range.is_empty() {
+        reading.check_version().await?;
+    } else {
+        reading.body = Some(reading.request().await?);
+    }
+    let stream = futures::stream::try_unfold(reading, |mut reading| async move {
+        let chunk = reading.next().await?;
+        Ok(chunk.map(|chunk| (chunk, reading)))
+    });
+    Ok(stream.boxed())
+}
+
+impl Reading {
+    fn at(&self) -> At<'_> {
+        self.http.failures().at("read", &self.key)
+    }
+
+    /// No byte is wanted, but still of this version only.
+    async fn check_version(&self) -> UfsResult<()> {
+        let at = self.at();
+        let call = Call::new(at, "HeadObject", Method::HEAD, Some(&self.object));
+        let reply = self.http.fetch(call).await.map_err(|failed| self.refused(failed.error))?;
+        let length = meta::content_length(&reply.headers).unwrap_or(0);
+        self.compare(&reply, length)
+    }
+
+    /// Asks for what is left.
+    async fn request(&self) -> UfsResult<ReplyBody> {
+        let at = self.at();
+        let range = format!("bytes={}-{}", self.position, self.end - 1);
+        let mut call = Call::new(at, "GetObject", Method::GET, Some(&self.object)).header("range", &range);
+        if meta::is_condition(&self.expected.tag) {
+            call = call.header("if-match", &encode::quoted(&self.expected.tag.0));
+        }
+        let reply = self.http.stream(call).await.map_err(|failed| self.refused(failed.error))?;
+        let length = match (reply.status, meta::content_range(&reply.headers)) {
+            (StatusCode::PARTIAL_CONTENT, Some((start, end, length))) => {
+                // A shorter object shortens the range: that is told below as another version.
+                if start != self.position || (end != self.end && length == self.expected.length) {
+                    let detail = format!("the store sent bytes {start}..{end} for {}..{}", self.position, self.end);
+                    return Err(at.fail(UfsError::Protocol, detail, ""));
+                }
+                length
+            }
+            // The whole object instead of the range: as good when it was asked for whole.
+            (StatusCode::OK, _) if self.position == 0 => meta::content_length(&reply.headers).unwrap_or(self.end),
+            (status, _) => {
+                let detail = format!("the store answered a ranged read with {status}");
+                return Err(at.fail(UfsError::Protocol, detail, ""));
+            }
+        };
+        self.compare(&reply, length)?;
+        Ok(reply.body)
+    }
+
+    /// The answer's own words decide: not every store heeds conditions.
+    fn compare(&self, reply: &Reply, length: u64) -> UfsResult<()> {
+        let found = meta::from_headers(&reply.headers, length).expected();
+        if found == self.expected {
+            return Ok(());
+        }
+        Err(self.at().changed(format!(
+            "its version is {} of {} bytes, not {} of {} bytes",
+            found.tag, found.length, self.expected.tag, self.expected.length
+        )))
+    }
+
+    fn refused(&self, error: super::answer::CallError) -> UfsError {
+        let at = self.at();
+        match error.refusal() {
+            Some(refusal) if refusal.is_missing_key() => at.not_found(),
+            Some(refusal) if is_other_version(refusal) => {
+                at.changed(format!("its version is no longer {}", self.expected.tag))
+            }
+            _ => error.general(at),
+        }
+    }
+
+    /// The next chunk; `None` after the last byte.
+    async fn next(&mut self) -> UfsResult<Option<Bytes>> {
+        while self.position < self.end {
+            let body = match self.body.take() {
+                Some(body) => body,
+                None => self.request().await?,
+            };
+            let ReplyBody::Stream(mut response, permit) = body else {
+                return Err(self.at().fail(UfsError::Protocol, "the answer has no body", ""));
+            };
+            let stall = self.http.config.stall_timeout;
+            let broken = match tokio::time::timeout(stall, response.chunk()).await {
+                Ok(Ok(Some(chunk))) => {
+                    self.body = Some(ReplyBody::Stream(response, permit));
+                    if chunk.is_empty() {
+                        continue;
+                    }
+                    self.fruitless = 0;
+                    return self.accept(chunk).map(Some);
+                }
+                Ok(Ok(None)) => "the body ended early".to_owned(),
+                Ok(Err(error)) => super::tls::describe(&error),
+                Err(_) => format!("the store was silent for {stall:?}"),
+            };
+            drop((response, permit));
+            self.resume(broken).await?;
+        }
+        Ok(None)
+    }
+
+    fn accept(&mut self, mut chunk: Bytes) -> UfsResult<Bytes> {
+        let left = self.end - self.position;
+        if chunk.len() as u64 > left {
+            // Only a store that sent the whole object for a part of it does so.
+            chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        }
+        self.position += chunk.len() as u64;
+        Ok(chunk)
+    }
+
+    /// Waits before the next attempt, or gives up.
+    async fn resume(&mut self, broken: String) -> UfsResult<()> {
+        self.fruitless += 1;
+        if self.fruitless >= TRIES_MAX {
+            let detail = format!("{broken}, {TRIES_MAX} times at byte {}", self.position);
+            return Err(self.at().fail(UfsError::Unavailable, detail, "try again later"));
+        }
+        tracing::debug!(key = %String::from_utf8_lossy(&self.key), position = self.position, broken, "resuming a read");
+        metrics::counter!("forebay_ufs_resumed_reads_total", "store" => self.http.config.uri.clone()).increment(1);
+        tokio::time::sleep(pause(PAUSE_FIRST, self.fruitless)).await;
+        Ok(())
+    }
+}
+
+fn is_other_version(refusal: &Refusal) -> bool {
+    refusal.is_failed_condition() || refusal.status == StatusCode::RANGE_NOT_SATISFIABLE
+}
