@@ -166,7 +166,7 @@ fn read_or_make(
 }
 
 /// Writes a file so that after a crash it is there whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DataDirError> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DataDirError> {
     let temporary = path.with_extension("new");
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(mode).open(&temporary)?;

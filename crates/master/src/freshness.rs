@@ -5,7 +5,9 @@
 //! never too seldom.
 
 use forebay_base::{MountId, NsPath};
+use parking_lot::RwLock;
 use quick_cache::sync::Cache;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// How long a comparison holds.
@@ -28,6 +30,8 @@ enum What {
 /// The table.
 pub struct Freshness {
     compared: Cache<(MountId, What, NsPath), Instant>,
+    /// What was compared in a mount before this does not count any more.
+    forgotten: RwLock<HashMap<MountId, Instant>>,
 }
 
 impl Freshness {
@@ -53,6 +57,11 @@ impl Freshness {
         }
     }
 
+    /// Forgets all of a mount. One entry for each mount there ever was in this process.
+    pub fn forget_mount(&self, mount: MountId, now: Instant) {
+        self.forgotten.write().insert(mount, now);
+    }
+
     /// Whether the path needs no asking: it, or all entries of its parent, were compared within the interval.
     pub fn is_path_fresh(&self, mount: MountId, path: &NsPath, interval: SyncInterval, now: Instant) -> bool {
         let own = self.get(mount, What::Path, path);
@@ -66,7 +75,9 @@ impl Freshness {
     }
 
     fn get(&self, mount: MountId, what: What, path: &NsPath) -> Option<Instant> {
-        self.compared.get(&(mount, what, path.clone()))
+        let compared = self.compared.get(&(mount, what, path.clone()))?;
+        let forgotten = self.forgotten.read().get(&mount).copied();
+        (forgotten.is_none_or(|forgotten| compared > forgotten)).then_some(compared)
     }
 }
 
@@ -106,6 +117,11 @@ mod tests {
         assert!(!table.is_path_fresh(MountId(2), &path("/a/x"), MINUTE, start));
         table.forget(MOUNT, &path("/a/x"));
         assert!(!fresh("/a/x", MINUTE, 0));
+        table.path_compared(MOUNT, &path("/a/x"), start);
+        table.forget_mount(MOUNT, start);
+        assert!(!fresh("/a/x", MINUTE, 0));
+        table.path_compared(MOUNT, &path("/a/x"), start + Duration::from_secs(1));
+        assert!(fresh("/a/x", MINUTE, 1));
     }
 
     #[test]

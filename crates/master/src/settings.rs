@@ -31,11 +31,16 @@ pub struct Settings {
     pub tick: Duration,
     /// Paths whose last comparison with the store is remembered: about 200 bytes each.
     pub freshness_entries: usize,
+    /// Directories listed from stores at a time; one more waits.
+    pub listings_max: usize,
+    /// How long a request waits for a path whose objects are still being deleted or renamed.
+    pub blocked_wait: Duration,
     /// Block size of files where the mount says none.
     pub block_size: ByteSize,
     /// Page size of files where the mount says none.
     pub page_size: ByteSize,
-    /// Part size of uploads: the memory of a writer is parts in flight times this. Cut to a divisor of the block size.
+    /// Part size of uploads: the memory of a writer is parts in flight times this. Cut to a divisor of the block size. 16 MiB: with 10,000
+    /// parts, which S3 allows, a file of 156 GiB.
     pub part_size: ByteSize,
     /// Objects deleted per second in the background, so that a large delete leaves the store to others.
     pub purge_objects_per_second: u32,
@@ -61,9 +66,11 @@ impl Settings {
             worker_timeout: Duration::from_secs(10),
             tick: Duration::from_secs(1),
             freshness_entries: 200_000,
+            listings_max: 64,
+            blocked_wait: Duration::from_secs(30),
             block_size: ByteSize::mib(64),
             page_size: ByteSize::mib(1),
-            part_size: ByteSize::mib(8),
+            part_size: ByteSize::mib(16),
             purge_objects_per_second: 2000,
             rename_copies: 16,
             store_cache: ByteSize::mib(256),

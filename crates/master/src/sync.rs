@@ -1,3 +1,214 @@
-//! The comparison of the namespace with its stores.
+//! The comparison of the namespace with its stores: [`path`] for one object, [`listing`] for the entries of a directory.
+//!
+//! The store is asked when nobody has asked within the mount's interval; only differences become commands, each guarded by what the
+//! namespace held before the store was asked, so that a change made here in the meantime wins. However many ask for the same
+//! thing at a time, the store is asked once; but who wants to know *now* never gets an answer that was on its way already.
 
+mod children;
+mod listing;
 mod merge;
+mod path;
+
+pub(crate) use listing::Arrived;
+pub(crate) use merge::Watermark;
+
+use crate::core::Core;
+use crate::error::{Result, state_error};
+use crate::freshness::SyncInterval;
+use crate::metrics::names;
+use crate::mounts::Mounted;
+use bytes::Bytes;
+use forebay_base::NsPath;
+use forebay_metastore::{Read, Snapshot};
+use forebay_namespace::query::{self, Resolved};
+use forebay_namespace::reply::Synced;
+use forebay_proto::error::WireError;
+use forebay_proto::v1::SyncMode;
+use futures::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::Semaphore;
+
+/// How often a comparison is begun again since entries were removed here meanwhile.
+const STALE_RETRIES: usize = 8;
+
+/// The comparisons that are going on.
+pub(crate) struct Syncs {
+    paths: Mutex<HashMap<NsPath, (Instant, Shared<BoxFuture<'static, Result<()>>>)>>,
+    listings: Mutex<HashMap<(NsPath, Bytes), listing::Running>>,
+    /// Places for listings; one more waits.
+    places: Arc<Semaphore>,
+}
+
+impl Syncs {
+    pub(crate) fn new(listings_max: usize) -> Syncs {
+        Syncs {
+            paths: Mutex::default(),
+            listings: Mutex::default(),
+            places: Arc::new(Semaphore::new(listings_max.max(1))),
+        }
+    }
+}
+
+/// A path in the state, after any comparison that was due.
+pub(crate) struct Located {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) resolved: Resolved,
+    pub(crate) mount: Option<(Arc<Mounted>, Bytes)>,
+}
+
+/// Finds a path; asks its store first when that is due.
+pub(crate) async fn locate(core: &Arc<Core>, path: &NsPath, mode: SyncMode) -> Result<Located> {
+    let asked = Instant::now();
+    let snapshot = core.read().await?;
+    let resolved = query::resolve(&*snapshot, path).map_err(state_error)?;
+    let located = Located {
+        mount: core.mount_of(path),
+        snapshot,
+        resolved,
+    };
+    let Some((mount, key)) = &located.mount else {
+        return Ok(located);
+    };
+    if !is_path_due(core, mount, key, path, mode, &located)? {
+        return Ok(located);
+    }
+    if let Err(error) = path::sync(core, mount, path, asked, is_strict(mount, mode)).await {
+        return stale_or(mount, mode, located, error);
+    }
+    let snapshot = core.read().await?;
+    Ok(Located {
+        resolved: query::resolve(&*snapshot, path).map_err(state_error)?,
+        snapshot,
+        mount: located.mount,
+    })
+}
+
+/// What is known, if the mount says that this will do; else the error.
+fn stale_or(
+    mount: &Mounted,
+    mode: SyncMode,
+    located: Located,
+    error: WireError,
+) -> Result<Located> {
+    let known = located.resolved.found().is_some();
+    if mode == SyncMode::ByInterval && known && mount.serves_stale() {
+        tracing::warn!(mount = %mount.path, %error, "the store does not answer, what is known is served");
+        return Ok(located);
+    }
+    Err(error)
+}
+
+/// Whether an answer must have been asked for after the question.
+fn is_strict(mount: &Mounted, mode: SyncMode) -> bool {
+    mode == SyncMode::Now || mount.interval() == SyncInterval::Always
+}
+
+fn is_path_due(
+    core: &Core,
+    mount: &Mounted,
+    key: &[u8],
+    path: &NsPath,
+    mode: SyncMode,
+    located: &Located,
+) -> Result<bool> {
+    let interval = match mode {
+        SyncMode::Never => return Ok(false),
+        SyncMode::Now => SyncInterval::Always,
+        SyncMode::ByInterval => mount.interval(),
+    };
+    // The mount point itself is there as long as the mount is.
+    if key.is_empty() || is_blocked(&located.snapshot, mount, key)? {
+        return Ok(false);
+    }
+    if interval == SyncInterval::Never && is_known_for_ever(&located.resolved) {
+        return Ok(false);
+    }
+    Ok(!core
+        .freshness
+        .is_path_fresh(mount.id(), path, interval, Instant::now()))
+}
+
+/// With the interval `never`: it is there, or all entries of its directory were loaded once.
+fn is_known_for_ever(resolved: &Resolved) -> bool {
+    let deepest = &resolved.deepest().inode;
+    resolved.missing == 0 || !deepest.is_directory() || deepest.is_loaded()
+}
+
+/// Whether objects at or above the key are being deleted or renamed, so that nothing is loaded for now.
+pub(crate) fn is_blocked(read: &dyn Read, mount: &Mounted, key: &[u8]) -> Result<bool> {
+    let blockers = query::blockers(read, mount.id(), key).map_err(state_error)?;
+    Ok(blockers.is_some())
+}
+
+/// How the entries of a directory are to be read.
+pub(crate) enum Entries {
+    /// They are known.
+    Known,
+    /// They arrive.
+    Arriving(Arrived),
+}
+
+/// Begins, or joins, the listing of a directory's entries after the name `start_after`, if that is due.
+pub(crate) async fn entries(
+    core: &Arc<Core>,
+    directory: &NsPath,
+    located: &Located,
+    mode: SyncMode,
+    start_after: &[u8],
+) -> Result<Entries> {
+    let asked = Instant::now();
+    let Some((mount, key)) = &located.mount else {
+        return Ok(Entries::Known);
+    };
+    let interval = match mode {
+        SyncMode::Never => return Ok(Entries::Known),
+        SyncMode::Now => SyncInterval::Always,
+        SyncMode::ByInterval => mount.interval(),
+    };
+    if is_blocked(&located.snapshot, mount, key)? {
+        return Ok(Entries::Known);
+    }
+    let loaded = located
+        .resolved
+        .found()
+        .is_some_and(|step| step.inode.is_loaded());
+    let fresh = core
+        .freshness
+        .are_entries_fresh(mount.id(), directory, interval, Instant::now());
+    if fresh || interval == SyncInterval::Never && loaded {
+        return Ok(Entries::Known);
+    }
+    let strict = is_strict(mount, mode);
+    let arrived = listing::join(core, mount, directory, start_after, asked, strict).await?;
+    Ok(Entries::Arriving(arrived))
+}
+
+/// Has all entries of a directory compared, if that is due.
+pub(crate) async fn load_entries(
+    core: &Arc<Core>,
+    directory: &NsPath,
+    located: &Located,
+    mode: SyncMode,
+) -> Result<()> {
+    match entries(core, directory, located, mode, b"").await? {
+        Entries::Known => Ok(()),
+        Entries::Arriving(mut arrived) => arrived.wait_for_all().await,
+    }
+}
+
+/// Counts what a comparison changed.
+fn count(synced: &Synced) {
+    for (change, count) in [
+        ("added", synced.added),
+        ("changed", synced.changed),
+        ("removed", synced.removed),
+        ("skipped", synced.skipped),
+    ] {
+        if count > 0 {
+            metrics::counter!(names::SYNC_CHANGES, "change" => change).increment(count);
+        }
+    }
+}

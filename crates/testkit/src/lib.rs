@@ -2,7 +2,27 @@
 //! `forebay` processes, and data that can be made again from its seed.
 //!
 //! Everything started here ends with the value that stands for it, on a panic too, and with this process however it
-//! dies. Ports come from the kernel, directories are temporary.
+//! dies. Ports are shared with nobody, directories are temporary.
+//!
+//! ```no_run
+//! use forebay_testkit::{cluster::Cluster, data::Seeded, fault::{Fault, Proxy, When}, s3::Versitygw};
+//!
+//! # async fn example() -> anyhow::Result<()> {
+//! let store = Versitygw::start().await?;
+//! store.create_bucket("lake").await?;
+//! store.client().put("lake", "big", Seeded::named("big").bytes(0..10_000_000)).await?;
+//! let proxy = Proxy::start(store.endpoint()).await?;
+//!
+//! let cluster = Cluster::embedded().await?;
+//! let endpoint = proxy.endpoint();
+//! cluster.cli_ok(&["mount", "add", "/lake", "s3://lake", "--endpoint", &endpoint]).await?;
+//! proxy.inject(When::get().nth(2), Fault::CutBody(1_000));
+//! let read = cluster.cli(&["fs", "cat", "/lake/big"]).await?.stdout;
+//! Seeded::named("big").check(0, &read)?;
+//! assert!(proxy.totals().asked < 11_000_000);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod cluster;
 pub mod data;

@@ -36,7 +36,7 @@ async fn register(core: &Core, request: v1::RegisterRequest) -> Result<v1::Regis
         ));
     }
     core.registry.register(request, Instant::now(), core.settings.clock.now().0, core.position());
-    Ok(v1::RegisterReply { cluster_id: core.data.cluster_id.clone(), view: Some(core.cluster_view()?) })
+    Ok(v1::RegisterReply { cluster_id: core.data.cluster_id.clone(), view: Some(core.cluster_view()) })
 }
 
 fn heartbeat(core: &Core, request: v1::HeartbeatRequest) -> Result<v1::HeartbeatReply, WireError> {
@@ -49,7 +49,7 @@ fn heartbeat(core: &Core, request: v1::HeartbeatRequest) -> Result<v1::Heartbeat
             register_again: false,
             view: match epoch == request.epoch {
                 true => None,
-                false => Some(core.cluster_view()?),
+                false => Some(core.cluster_view()),
             },
             freed_inodes: freed,
         }),

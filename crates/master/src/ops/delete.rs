@@ -1,0 +1,63 @@
+//! Deleting: one command for the caller; the store's objects and the inodes go in the background.
+
+use crate::core::{Core, parse_path};
+use crate::error::{Result, internal};
+use crate::ops::open::found;
+use crate::ops::wait;
+use crate::sync::{load_entries, locate};
+use forebay_namespace::command::Delete;
+use forebay_namespace::{Payload, Request};
+use forebay_proto::v1;
+use forebay_proto::v1::SyncMode;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub(crate) async fn delete(
+    core: Arc<Core>,
+    id: Request,
+    request: v1::DeleteRequest,
+) -> Result<v1::DeleteReply> {
+    let path = parse_path(&request.path)?;
+    if let Some(reply) = core.replied(&id).await? {
+        return reply_of(&core, reply?);
+    }
+    let _guard = core.locks.lock(vec![path.clone()]).await;
+    if let Some((mount, _)) = core.mount_of(&path) {
+        if !request.namespace_only {
+            mount.check_writable(&path)?;
+        }
+        wait::until_free(&core, &mount, &path).await?;
+    }
+    let mode = match request.namespace_only {
+        true => SyncMode::Never,
+        false => SyncMode::ByInterval,
+    };
+    let located = locate(&core, &path, mode).await?;
+    if found(&located, &path)?.is_directory() && !request.recursive {
+        // Whether it is empty is the store's to say.
+        load_entries(&core, &path, &located, mode).await?;
+    }
+    drop(located);
+    let command = Delete {
+        path: path.to_bytes(),
+        recursive: request.recursive,
+        namespace_only: request.namespace_only,
+    };
+    let reply = reply_of(&core, core.propose_for(id, command).await?)?;
+    if request.namespace_only && let Some((mount, _)) = core.mount_of(&path) {
+        // Loaded again when asked for: nothing there counts as compared.
+        core.freshness.forget_mount(mount.id(), Instant::now());
+    }
+    Ok(reply)
+}
+
+fn reply_of(core: &Core, payload: Payload) -> Result<v1::DeleteReply> {
+    let Payload::Deleted(deleted) = payload else {
+        return Err(internal(format!("delete was answered {payload:?}")));
+    };
+    core.work.trash.notify_one();
+    if deleted.abandoned.is_some() {
+        core.work.uploads.notify_one();
+    }
+    Ok(v1::DeleteReply {})
+}

@@ -1,0 +1,108 @@
+//! Tickets for readers and writers.
+
+use crate::core::Core;
+use crate::mounts::Mounted;
+use bytes::Bytes;
+use forebay_namespace::record::WriteType;
+use forebay_namespace::{Inode, Write};
+use forebay_proto::ticket::Ticket;
+
+/// A signed ticket and its end.
+pub(crate) struct Signed {
+    pub(crate) ticket: Bytes,
+    pub(crate) expires_ms: u64,
+}
+
+/// Lets its holder read this version of a file.
+pub(crate) fn for_reading(core: &Core, inode: &Inode, mount: u32, key: Bytes) -> Signed {
+    let ticket = Ticket {
+        inode: inode.id,
+        version: inode.version,
+        length: inode.length,
+        page_size: inode.page_size(),
+        block_size: inode.block_size(),
+        mount,
+        key,
+        version_tag: inode.tag.clone(),
+        modified_ms: inode.modified_ms,
+        read: true,
+        ..Ticket::default()
+    };
+    sign(core, ticket)
+}
+
+/// Lets its holder send parts of this write. It names the upload once that has begun.
+pub(crate) fn for_writing(core: &Core, write: &Write, part_size: u64) -> Signed {
+    let ticket = Ticket {
+        inode: write.inode,
+        version: write.version,
+        page_size: write.page_size,
+        block_size: write.block_size,
+        mount: write.mount,
+        key: write.key.clone(),
+        version_tag: write.base_tag.clone(),
+        write: true,
+        upload: write.upload.clone(),
+        cache_writes: write.write_type() == WriteType::CacheThrough,
+        part_size,
+        ..Ticket::default()
+    };
+    sign(core, ticket)
+}
+
+fn sign(core: &Core, ticket: Ticket) -> Signed {
+    let lifetime_ms = core.settings.ticket_lifetime.as_millis() as u64;
+    let expires_ms = core.settings.clock.now().0.saturating_add(lifetime_ms);
+    let ticket = Ticket {
+        expires_ms,
+        ..ticket
+    };
+    Signed {
+        ticket: ticket.sign(&core.data.ticket_key),
+        expires_ms,
+    }
+}
+
+/// Bytes of the parts of a write: the greatest divisor of the block into whole pages that the setting and the store allow.
+pub(crate) fn part_size(core: &Core, mount: &Mounted, block_size: u64, page_size: u32) -> u64 {
+    let wanted = mount
+        .part_size()
+        .unwrap_or(core.settings.part_size.bytes());
+    let (least, most) = mount.store().map_or((1, u64::MAX), |store| {
+        let able = store.capabilities();
+        (able.part_len_min, able.part_len_max)
+    });
+    divisor(block_size, u64::from(page_size), wanted.clamp(least, most), least)
+}
+
+/// The greatest divisor of `block` that is a multiple of `page` and at most `wanted`; when all of those are below `least`, the smallest that is not.
+fn divisor(block: u64, page: u64, wanted: u64, least: u64) -> u64 {
+    let pages = block / page;
+    let divisors = (1..=pages)
+        .take_while(|n| n * n <= pages)
+        .filter(|n| pages % n == 0)
+        .flat_map(|n| [n, pages / n])
+        .map(|n| n * page);
+    let fitting: Vec<u64> = divisors.filter(|size| *size >= least).collect();
+    let below = fitting.iter().filter(|size| **size <= wanted).max();
+    below
+        .or(fitting.iter().min())
+        .copied()
+        .unwrap_or(block)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_divide_blocks_into_whole_pages() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!(divisor(64 * MIB, MIB, 16 * MIB, 5 * MIB), 16 * MIB);
+        assert_eq!(divisor(60 * MIB, MIB, 16 * MIB, 5 * MIB), 15 * MIB);
+        assert_eq!(divisor(64 * MIB, 64 * MIB, 16 * MIB, 5 * MIB), 64 * MIB);
+        assert_eq!(divisor(7 * MIB, MIB, 5 * MIB, 5 * MIB), 7 * MIB);
+        assert_eq!(divisor(4 * MIB, MIB, 16 * MIB, 5 * MIB), 4 * MIB);
+        assert_eq!(divisor(4 * MIB, MIB, 16 * MIB, 1), 4 * MIB);
+    }
+}

@@ -1,0 +1,185 @@
+//! The comparison of one path: one object is asked for, never its whole directory.
+
+use crate::core::Core;
+use crate::error::{Result, internal, state_error, store_error};
+use crate::metrics::names;
+use crate::mounts::Mounted;
+use crate::sync::children::{describe, is_guarded, is_same, removal};
+use crate::sync::{STALE_RETRIES, count, is_blocked};
+use forebay_base::{ErrorKind, Name, NsPath};
+use forebay_metastore::Snapshot;
+use forebay_namespace::command::{SyncApply, SyncEntry};
+use forebay_namespace::query;
+use forebay_namespace::{Payload, Reason};
+use forebay_proto::error::WireError;
+use forebay_ufs::ObjectMeta;
+use futures::FutureExt;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Compares a path with its store, together with all who ask for it at the time. With `strict` the store must be asked after `asked`.
+pub(super) async fn sync(
+    core: &Arc<Core>,
+    mount: &Arc<Mounted>,
+    path: &NsPath,
+    asked: Instant,
+    strict: bool,
+) -> Result<()> {
+    loop {
+        let (started, running) = join(core, mount, path);
+        let outcome = running.await;
+        if !strict || started >= asked {
+            return outcome;
+        }
+    }
+}
+
+type Running = futures::future::Shared<futures::future::BoxFuture<'static, Result<()>>>;
+
+fn join(core: &Arc<Core>, mount: &Arc<Mounted>, path: &NsPath) -> (Instant, Running) {
+    let mut paths = core.syncs.paths.lock();
+    if let Some((started, running)) = paths.get(path) {
+        return (*started, running.clone());
+    }
+    let started = Instant::now();
+    let task = tokio::spawn(run(
+        Arc::clone(core),
+        Arc::clone(mount),
+        path.clone(),
+        started,
+    ));
+    let running = async move {
+        task.await
+            .unwrap_or_else(|error| Err(internal(format!("a comparison ended: {error}"))))
+    };
+    let running = running.boxed().shared();
+    paths.insert(path.clone(), (started, running.clone()));
+    (started, running)
+}
+
+/// Takes the comparison out of the table, also when it panics.
+struct Leave {
+    core: Arc<Core>,
+    path: NsPath,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.core.syncs.paths.lock().remove(&self.path);
+    }
+}
+
+async fn run(
+    core: Arc<Core>,
+    mount: Arc<Mounted>,
+    path: NsPath,
+    started: Instant,
+) -> Result<()> {
+    let leave = Leave { core, path };
+    let (core, path) = (&leave.core, &leave.path);
+    let outcome = compare(core, &mount, path).await;
+    match &outcome {
+        Ok(()) => core.freshness.path_compared(mount.id(), path, started),
+        Err(_) => metrics::counter!(names::SYNC_FAILURES).increment(1),
+    }
+    outcome
+}
+
+async fn compare(core: &Arc<Core>, mount: &Arc<Mounted>, path: &NsPath) -> Result<()> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(());
+    };
+    let key = mount.key(path);
+    for _ in 0..STALE_RETRIES {
+        let snapshot = core.read().await?;
+        if is_blocked(&snapshot, mount, &key)? {
+            return Ok(());
+        }
+        let Some(base) = query::sync_base(&*snapshot, &directory).map_err(state_error)? else {
+            // A file stands in the way. If it is gone from the store, what lies behind it may be there now.
+            return Box::pin(compare_obstacle(core, mount, path, &snapshot)).await;
+        };
+        metrics::counter!(names::SYNC_STATS).increment(1);
+        let meta = mount.store()?.stat(&key).await;
+        // A file above the key, on a store with real directories: nothing can lie below it.
+        let meta = match meta {
+            Err(forebay_ufs::UfsError::NotADirectory(_)) => None,
+            meta => meta.map_err(store_error)?,
+        };
+        let Some(entry) = difference(core, mount, path, &name, &snapshot, meta)? else {
+            return Ok(());
+        };
+        let command = SyncApply {
+            directory: directory.to_bytes(),
+            base_inode: base.inode.0,
+            base_generation: base.generation,
+            entries: vec![entry],
+            ..SyncApply::default()
+        };
+        match core.propose(command).await {
+            Ok(Payload::Synced(synced)) => {
+                count(&synced);
+                return Ok(());
+            }
+            Ok(other) => return Err(internal(format!("a comparison was answered {other:?}"))),
+            Err(refused) if refused.reason == Reason::Stale => {}
+            Err(refused) => return Err(refused.error),
+        }
+    }
+    Err(busy(path))
+}
+
+/// Entries keep being removed while the store is asked.
+pub(super) fn busy(path: &NsPath) -> WireError {
+    WireError::new(
+        ErrorKind::Unavailable,
+        format!("{path} changes faster than it can be compared with its store"),
+    )
+    .with_hint("try again in a moment")
+}
+
+fn difference(
+    core: &Core,
+    mount: &Mounted,
+    path: &NsPath,
+    name: &Name,
+    snapshot: &Snapshot,
+    meta: Option<ObjectMeta>,
+) -> Result<Option<SyncEntry>> {
+    let resolved = query::resolve(snapshot, path).map_err(state_error)?;
+    let before = resolved.found().map(|step| &step.inode);
+    let directory = path.parent().unwrap_or_else(NsPath::root);
+    if let Some(inode) = before
+        && is_guarded(core, mount, &directory, snapshot, &name.to_bytes(), inode)?
+    {
+        return Ok(None);
+    }
+    Ok(match (before, meta) {
+        (None, None) => None,
+        (Some(inode), Some(meta)) if is_same(inode, &meta) => None,
+        (Some(inode), None) => Some(removal(name.to_bytes(), inode)),
+        (before, Some(meta)) => Some(describe(name.to_bytes(), &meta, before)),
+    })
+}
+
+/// The path leads through a file: compares that one, and the path once more if it was no file any longer.
+async fn compare_obstacle(
+    core: &Arc<Core>,
+    mount: &Arc<Mounted>,
+    path: &NsPath,
+    snapshot: &Snapshot,
+) -> Result<()> {
+    let resolved = query::resolve(snapshot, path).map_err(state_error)?;
+    let above = path
+        .ancestors_and_self()
+        .nth(resolved.steps.len() - 1)
+        .filter(|above| above != path && above.starts_with(&mount.path));
+    let Some(above) = above else { return Ok(()) };
+    compare(core, mount, &above).await?;
+    let snapshot = core.read().await?;
+    let directory = path.parent().unwrap_or_else(NsPath::root);
+    match query::sync_base(&*snapshot, &directory).map_err(state_error)? {
+        None => Ok(()),
+        Some(_) => compare(core, mount, path).await,
+    }
+}
