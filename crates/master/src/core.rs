@@ -102,10 +102,7 @@ impl Core {
     }
 
     /// Carries out a command of the master's own.
-    pub(crate) async fn propose(
-        &self,
-        action: impl Into<Action>,
-    ) -> std::result::Result<Payload, Refused> {
+    pub(crate) async fn propose(&self, action: impl Into<Action>) -> std::result::Result<Payload, Refused> {
         let command = Command::internal(self.settings.clock.now().0, action);
         self.send(command).await
     }
@@ -122,19 +119,12 @@ impl Core {
 
     async fn send(&self, command: Command) -> std::result::Result<Payload, Refused> {
         metrics::counter!(names::COMMANDS).increment(1);
-        let bytes = self
-            .consensus
-            .propose(command.to_bytes())
-            .await
-            .map_err(log_error)?;
+        let bytes = self.consensus.propose(command.to_bytes()).await.map_err(log_error)?;
         Ok(reply::decode(&bytes)?)
     }
 
     /// The reply that a request got before, if it did.
-    pub(crate) async fn replied(
-        &self,
-        request: &Request,
-    ) -> Result<Option<std::result::Result<Payload, Refused>>> {
+    pub(crate) async fn replied(&self, request: &Request) -> Result<Option<std::result::Result<Payload, Refused>>> {
         let snapshot = self.read().await?;
         let reply = query::reply_of(&*snapshot, request).map_err(state_error)?;
         Ok(reply.map(|bytes| reply::decode(&bytes).map_err(Refused::from)))
@@ -199,11 +189,9 @@ pub(crate) fn parse_path(bytes: &[u8]) -> Result<NsPath> {
 /// Reads the id of a request that changes something.
 pub(crate) fn parse_meta(meta: Option<v1::RequestMeta>) -> Result<Request> {
     match meta {
-        Some(meta) if meta.client != 0 && meta.sequence != 0 => Ok(Request {
-            client: meta.client,
-            sequence: meta.sequence,
-            acked_below: meta.acked_below,
-        }),
+        Some(meta) if meta.client != 0 && meta.sequence != 0 => {
+            Ok(Request { client: meta.client, sequence: meta.sequence, acked_below: meta.acked_below })
+        }
         _ => Err(WireError::new(
             ErrorKind::InvalidArgument,
             "a request that changes something needs a client id and a sequence number from 1",

@@ -26,30 +26,21 @@ impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Refused {
         Refused {
             reason: refusal.reason(),
-            error: WireError {
-                kind: refusal.error_kind(),
-                message: refusal.message,
-                hint: refusal.hint,
-            },
+            error: WireError { kind: refusal.error_kind(), message: refusal.message, hint: refusal.hint },
         }
     }
 }
 
 impl From<WireError> for Refused {
     fn from(error: WireError) -> Refused {
-        Refused {
-            error,
-            reason: Reason::Plain,
-        }
+        Refused { error, reason: Reason::Plain }
     }
 }
 
 /// The log's errors.
 pub(crate) fn log_error(error: ConsensusError) -> WireError {
     let hint = match &error {
-        ConsensusError::NotLeader {
-            leader: Some(leader),
-        } => format!("ask {}", leader.address),
+        ConsensusError::NotLeader { leader: Some(leader) } => format!("ask {}", leader.address),
         ConsensusError::NotLeader { leader: None } | ConsensusError::Unknown { .. } => {
             "send the same request again".to_owned()
         }
@@ -63,7 +54,7 @@ pub(crate) fn log_error(error: ConsensusError) -> WireError {
 pub(crate) fn state_error(error: ApplyError) -> WireError {
     let kind = match &error {
         ApplyError::Store(error) => error.kind(),
-        ApplyError::UnreadableCommand(_) => ErrorKind::Internal,
+        ApplyError::UnreadableCommand(_) | ApplyError::NewerFormat { .. } => ErrorKind::Internal,
         ApplyError::Corrupt(_) => ErrorKind::Corrupt,
     };
     tracing::error!(%error, "the state cannot be read");

@@ -37,7 +37,7 @@ pub struct Freshness {
 impl Freshness {
     /// A table of at most about `entries` paths: some 200 bytes each.
     pub fn new(entries: usize) -> Freshness {
-        Freshness { compared: Cache::new(entries.max(16)) }
+        Freshness { compared: Cache::new(entries.max(16)), forgotten: RwLock::default() }
     }
 
     /// The path itself was compared; the store was asked at `asked`.

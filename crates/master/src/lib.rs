@@ -3,15 +3,23 @@
 mod admission;
 mod core;
 mod data_dir;
+mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod fault;
+#[cfg(not(any(test, feature = "testing")))]
+mod fault;
 mod freshness;
 mod inflight;
 pub mod metrics;
+mod mounts;
+mod ops;
 mod path_locks;
 mod registry;
 mod running;
 mod secrets;
 mod service;
 mod settings;
+mod state;
 mod sync;
 
 pub use admission::{ClassLimit, Limits};

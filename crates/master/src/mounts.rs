@@ -41,19 +41,11 @@ impl Mounted {
     fn open(record: Mount, sealer: &Sealer) -> Mounted {
         let path = NsPath::parse(&record.path).unwrap_or_else(|_| NsPath::root());
         let unsealed = unseal(&record.path, &record.spec, sealer);
-        let store = unsealed
-            .as_ref()
-            .map_err(Clone::clone)
-            .and_then(|secrets| open_store(&record.spec, secrets));
+        let store = unsealed.as_ref().map_err(Clone::clone).and_then(|secrets| open_store(&record.spec, secrets));
         if let Err(error) = &store {
             tracing::error!(mount = %path, %error, "the store of a mount cannot be opened");
         }
-        Mounted {
-            path,
-            secrets: unsealed.unwrap_or_default(),
-            store,
-            record,
-        }
+        Mounted { path, secrets: unsealed.unwrap_or_default(), store, record }
     }
 
     pub(crate) fn id(&self) -> MountId {
@@ -75,11 +67,7 @@ impl Mounted {
 
     /// Whether an answer may be old when the store gives none.
     pub(crate) fn serves_stale(&self) -> bool {
-        self.record
-            .spec
-            .options
-            .get(SERVE_STALE)
-            .is_some_and(|value| value == "true")
+        self.record.spec.options.get(SERVE_STALE).is_some_and(|value| value == "true")
     }
 
     /// What the mount says of the size of parts.
@@ -90,8 +78,7 @@ impl Mounted {
 
     /// The key of a path at or below the mount point.
     pub(crate) fn key(&self, path: &NsPath) -> Bytes {
-        path.below(&self.path)
-            .map_or_else(Bytes::new, Bytes::copy_from_slice)
+        path.below(&self.path).map_or_else(Bytes::new, Bytes::copy_from_slice)
     }
 
     /// The path of a key.
@@ -109,10 +96,7 @@ impl Mounted {
             ErrorKind::PermissionDenied,
             format!("{path} lies in {}, which is mounted read-only", self.path),
         )
-        .with_hint(format!(
-            "forebay mount update {} --read-only=false, if it should be writable",
-            self.path
-        )))
+        .with_hint(format!("forebay mount update {} --read-only=false, if it should be writable", self.path)))
     }
 
     /// Refuses names that the store cannot hold.
@@ -122,10 +106,7 @@ impl Mounted {
             return Ok(());
         }
         Err(invalid(
-            format!(
-                "{path:?} cannot be stored in {}: its names must be UTF-8",
-                self.record.spec.uri
-            ),
+            format!("{path:?} cannot be stored in {}: its names must be UTF-8", self.record.spec.uri),
             "choose another name",
         ))
     }
@@ -161,9 +142,7 @@ fn unseal(path: &[u8], spec: &MountSpec, sealer: &Sealer) -> Result<Secrets> {
     if spec.sealed_secrets.is_empty() {
         return Ok(Secrets::default());
     }
-    sealer
-        .unseal(path, &spec.sealed_secrets)
-        .map_err(|error| WireError::new(ErrorKind::Corrupt, error.to_string()))
+    sealer.unseal(path, &spec.sealed_secrets).map_err(|error| WireError::new(ErrorKind::Corrupt, error.to_string()))
 }
 
 /// The store of a specification; says what is wrong with its options.
@@ -174,12 +153,7 @@ pub(crate) fn open_store(spec: &MountSpec, secrets: &Secrets) -> Result<Arc<dyn 
 
 fn open_options(spec: &MountSpec, secrets: &Secrets) -> Result<OpenOptions> {
     let text = |(name, value): (&'_ String, &'_ String)| (name.clone(), value.clone());
-    let options: Vec<_> = spec
-        .options
-        .iter()
-        .filter(|(name, _)| !is_ours(name))
-        .map(text)
-        .collect();
+    let options: Vec<_> = spec.options.iter().filter(|(name, _)| !is_ours(name)).map(text).collect();
     let secrets: Vec<_> = secrets.0.iter().map(text).collect();
     fn pairs(all: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
         all.iter().map(|(name, value)| (name.as_str(), value.as_str()))
@@ -210,23 +184,15 @@ pub(crate) fn apply_own_options(spec: &mut MountSpec) -> Result<()> {
         let Some(text) = options.get(name) else {
             return Ok(0);
         };
-        text.parse::<ByteSize>()
-            .map(ByteSize::bytes)
-            .map_err(|error| invalid(format!("option {name}: {error}"), ""))
+        text.parse::<ByteSize>().map(ByteSize::bytes).map_err(|error| invalid(format!("option {name}: {error}"), ""))
     };
-    let (block, page) = (
-        size(BLOCK_SIZE, &spec.options)?,
-        size(PAGE_SIZE, &spec.options)?,
-    );
+    let (block, page) = (size(BLOCK_SIZE, &spec.options)?, size(PAGE_SIZE, &spec.options)?);
     size(PART_SIZE, &spec.options)?;
     let page = check_sizes(block, page)?;
     if let Some(value) = spec.options.get(SERVE_STALE)
         && !["true", "false"].contains(&value.as_str())
     {
-        return Err(invalid(
-            format!("option {SERVE_STALE} has the value {value:?}"),
-            "allowed are true and false",
-        ));
+        return Err(invalid(format!("option {SERVE_STALE} has the value {value:?}"), "allowed are true and false"));
     }
     spec.block_size = block;
     spec.page_size = page;
@@ -237,11 +203,7 @@ pub(crate) fn apply_own_options(spec: &mut MountSpec) -> Result<()> {
 pub(crate) fn check_sizes(block: u64, page: u64) -> Result<u32> {
     use forebay_namespace::record::{BLOCK_SIZE_DEFAULT, PAGE_SIZE_DEFAULT};
     const PAGE_SIZES: std::ops::RangeInclusive<u64> = (16 << 10)..=(64 << 20);
-    let page_used = if page == 0 {
-        u64::from(PAGE_SIZE_DEFAULT)
-    } else {
-        page
-    };
+    let page_used = if page == 0 { u64::from(PAGE_SIZE_DEFAULT) } else { page };
     if !page_used.is_power_of_two() || !PAGE_SIZES.contains(&page_used) {
         return Err(invalid(
             format!("a page of {} cannot be", ByteSize(page)),
@@ -251,11 +213,7 @@ pub(crate) fn check_sizes(block: u64, page: u64) -> Result<u32> {
     let block_used = if block == 0 { BLOCK_SIZE_DEFAULT } else { block };
     if block_used % page_used != 0 {
         return Err(invalid(
-            format!(
-                "a block of {} is no multiple of a page of {}",
-                ByteSize(block_used),
-                ByteSize(page_used)
-            ),
+            format!("a block of {} is no multiple of a page of {}", ByteSize(block_used), ByteSize(page_used)),
             "give both block_size and page_size",
         ));
     }
@@ -271,10 +229,7 @@ pub(crate) fn parse_interval(text: &str) -> Result<u64> {
             .parse::<HumanDuration>()
             .map(|duration| u64::try_from(duration.0.as_millis()).unwrap_or(SYNC_NEVER - 1))
             .map_err(|error| {
-                invalid(
-                    format!("sync interval: {error}"),
-                    "write a duration as 60s, 0 to ask always, or never",
-                )
+                invalid(format!("sync interval: {error}"), "write a duration as 60s, 0 to ask always, or never")
             }),
     }
 }
@@ -326,10 +281,7 @@ pub(crate) struct MountTable {
 
 impl MountTable {
     pub(crate) fn new(sealer: Sealer) -> MountTable {
-        MountTable {
-            sealer,
-            mounts: RwLock::default(),
-        }
+        MountTable { sealer, mounts: RwLock::default() }
     }
 
     pub(crate) fn sealer(&self) -> &Sealer {
@@ -344,9 +296,7 @@ impl MountTable {
             .into_iter()
             .map(|record| {
                 let known = before.iter().find(|mount| mount.record == record);
-                known
-                    .cloned()
-                    .unwrap_or_else(|| Arc::new(Mounted::open(record, &self.sealer)))
+                known.cloned().unwrap_or_else(|| Arc::new(Mounted::open(record, &self.sealer)))
             })
             .collect();
         *self.mounts.write() = Arc::new(mounts);
@@ -365,18 +315,12 @@ impl MountTable {
 
     /// The one that a path lies in: of nested ones the innermost.
     pub(crate) fn of(&self, path: &NsPath) -> Option<Arc<Mounted>> {
-        self.all()
-            .iter()
-            .filter(|mount| path.starts_with(&mount.path))
-            .max_by_key(|mount| mount.path.depth())
-            .cloned()
+        self.all().iter().filter(|mount| path.starts_with(&mount.path)).max_by_key(|mount| mount.path.depth()).cloned()
     }
 
     /// Whether a mount lies below a path.
     pub(crate) fn any_below(&self, path: &NsPath) -> bool {
-        self.all()
-            .iter()
-            .any(|mount| mount.path != *path && mount.path.starts_with(path))
+        self.all().iter().any(|mount| mount.path != *path && mount.path.starts_with(path))
     }
 
     /// The mount at exactly that path; says which one may have been meant.
@@ -407,10 +351,7 @@ mod tests {
         let record = Mount {
             id,
             path: Bytes::copy_from_slice(path.as_bytes()),
-            spec: MountSpec {
-                uri: format!("memory://mounts-{id}"),
-                ..MountSpec::default()
-            },
+            spec: MountSpec { uri: format!("memory://mounts-{id}"), ..MountSpec::default() },
             ..Mount::default()
         };
         Arc::new(Mounted::open(record, &Sealer::new(&[1; 32])))
@@ -436,20 +377,14 @@ mod tests {
         assert!(!table.any_below(&"/lakes".parse().unwrap()));
         let mount = table.of(&"/lake/raw/a b".parse().unwrap()).unwrap();
         assert_eq!(&mount.key(&"/lake/raw/a b".parse().unwrap())[..], b"a b");
-        assert_eq!(
-            mount.path_of_key(b"a b").unwrap(),
-            "/lake/raw/a b".parse().unwrap()
-        );
+        assert_eq!(mount.path_of_key(b"a b").unwrap(), "/lake/raw/a b".parse().unwrap());
     }
 
     #[test]
     fn a_wrong_path_gets_a_suggestion() {
         let table = table(&["/lake", "/archive"]);
         let error = table.at(&"/lakee".parse().unwrap()).unwrap_err();
-        assert_eq!(
-            (error.message.as_str(), error.hint.as_str()),
-            ("mount not found: /lakee", "did you mean /lake?")
-        );
+        assert_eq!((error.message.as_str(), error.hint.as_str()), ("mount not found: /lakee", "did you mean /lake?"));
     }
 
     #[test]

@@ -2,19 +2,31 @@
 
 use crate::core::Core;
 use crate::data_dir::{DataDir, DataDirError};
+use crate::ops::{purge, rename, uploads};
 use crate::service::cluster::ClusterService;
+use crate::service::mounts::MountsService;
+use crate::service::namespace::NamespaceService;
 use crate::service::registry::RegistryService;
 use crate::settings::Settings;
+use crate::state;
+use forebay_consensus::{Consensus, Member, MemberId};
 use forebay_proto::v1::cluster_server::ClusterServer;
+use forebay_proto::v1::mounts_server::MountsServer;
+use forebay_proto::v1::namespace_server::NamespaceServer;
 use forebay_proto::v1::registry_server::RegistryServer;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+
+/// How long a stopping master waits for requests under way.
+const DRAIN: Duration = Duration::from_secs(10);
+/// A connection that answers no ping for this long is dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// Why a master does not start.
 #[derive(Debug, thiserror::Error)]
@@ -30,17 +42,32 @@ pub enum StartError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] forebay_consensus::OpenError),
+    /// The state cannot be opened.
+    #[error("the state of the master cannot be opened: {0}")]
+    State(String),
 }
 
 /// A master.
 #[derive(Debug)]
 pub struct Master;
 
-/// A master that serves. Dropping it ends it at once, as a crash would; [`RunningMaster::shutdown`] drains first.
+/// A master that serves. Dropping it ends it at once, as a crash would, but for work that has begun in the background;
+/// [`RunningMaster::shutdown`] drains first.
 pub struct RunningMaster {
     address: SocketAddr,
+    core: Arc<Core>,
     stop: CancellationToken,
     server: JoinHandle<()>,
+    background: JoinSet<()>,
+}
+
+impl std::fmt::Debug for RunningMaster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunningMaster").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 impl Master {
@@ -50,16 +77,29 @@ impl Master {
         let listen_error = |source| StartError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
-        let advertise = match settings.advertise.as_str() {
-            "" => address.to_string(),
-            advertise => advertise.to_owned(),
-        };
-        let core = Arc::new(Core::new(settings, data, advertise));
+        let core = Arc::new(open(settings, data, address).await?);
         let stop = CancellationToken::new();
-        tokio::spawn(watch_workers(Arc::clone(&core), stop.clone()));
-        let server = tokio::spawn(run(core, listener, stop.clone()));
-        Ok(RunningMaster { address, stop, server })
+        let mut background = JoinSet::new();
+        background.spawn(watch_workers(Arc::clone(&core), stop.clone()));
+        background.spawn(purge::run(Arc::clone(&core), stop.clone()));
+        background.spawn(uploads::run(Arc::clone(&core), stop.clone()));
+        background.spawn(rename::run(Arc::clone(&core), stop.clone()));
+        let server = tokio::spawn(serve(Arc::clone(&core), listener, stop.clone()));
+        Ok(RunningMaster { address, core, stop, server, background })
     }
+}
+
+async fn open(settings: Settings, data: DataDir, address: SocketAddr) -> Result<Core, StartError> {
+    let advertise = match settings.advertise.as_str() {
+        "" => address.to_string(),
+        advertise => advertise.to_owned(),
+    };
+    let (state, machine) =
+        state::open(&data.state(), settings.store_cache).map_err(|error| StartError::State(error.to_string()))?;
+    let member = Member { id: MemberId(1), address: advertise.clone() };
+    let log = forebay_consensus::Settings::new(member);
+    let consensus = Consensus::open(log, &data.log(), Box::new(machine)).await?;
+    Core::new(settings, data, advertise, state, consensus).map_err(|error| StartError::State(error.to_string()))
 }
 
 impl RunningMaster {
@@ -68,10 +108,24 @@ impl RunningMaster {
         self.address
     }
 
-    /// Takes no more requests, ends those under way, flushes and closes.
+    /// Resolves when the log or the state has failed, with the reason: the process must end then.
+    pub async fn failed(&self) -> String {
+        self.core.consensus().failed().await
+    }
+
+    /// Takes no more requests, gives those under way some seconds to end, flushes and closes.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
-        let _ = (&mut self.server).await;
+        if tokio::time::timeout(DRAIN, &mut self.server).await.is_err() {
+            self.server.abort();
+        }
+        let background = async { while self.background.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, background).await.is_err() {
+            tracing::warn!("work in the background did not end in time and goes on at the next start");
+        }
+        if let Err(error) = self.core.consensus().shutdown().await {
+            tracing::warn!(%error, "the log was not closed cleanly; the next start reads it again");
+        }
     }
 }
 
@@ -79,11 +133,16 @@ impl Drop for RunningMaster {
     fn drop(&mut self) {
         self.stop.cancel();
         self.server.abort();
+        self.background.abort_all();
     }
 }
 
-async fn run(core: Arc<Core>, listener: TcpListener, stop: CancellationToken) {
+async fn serve(core: Arc<Core>, listener: TcpListener, stop: CancellationToken) {
     let served = Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+        .add_service(NamespaceServer::new(NamespaceService(Arc::clone(&core))))
+        .add_service(MountsServer::new(MountsService(Arc::clone(&core))))
         .add_service(ClusterServer::new(ClusterService(Arc::clone(&core))))
         .add_service(RegistryServer::new(RegistryService(core)))
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop.cancelled_owned())
@@ -94,8 +153,11 @@ async fn run(core: Arc<Core>, listener: TcpListener, stop: CancellationToken) {
 }
 
 async fn watch_workers(core: Arc<Core>, stop: CancellationToken) {
+    use crate::metrics::names;
     let mut tick = tokio::time::interval(core.settings.tick);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         core.registry.expire(Instant::now(), core.position());
+        let live = core.registry.view().workers.len();
+        metrics::gauge!(names::WORKERS_LIVE).set(live as f64);
     }
 }

@@ -48,10 +48,7 @@ where
         let place = Arc::new(core.admission.enter(class).await?);
         let held = Arc::clone(&place);
         let work = work(Arc::clone(core));
-        let request = RequestId {
-            client: ClientId(id.client),
-            sequence: id.sequence,
-        };
+        let request = RequestId { client: ClientId(id.client), sequence: id.sequence };
         core.inflight
             .join(request, async move {
                 let _held = held;
@@ -67,10 +64,8 @@ where
 /// Counts a request that has ended.
 pub(crate) fn count(class: Class, started: Instant, error: Option<&WireError>) {
     let outcome = error.map_or("ok", |error| error.kind.as_str());
-    metrics::counter!(names::REQUESTS, "class" => class.as_str(), "outcome" => outcome)
-        .increment(1);
-    metrics::histogram!(names::REQUEST_SECONDS, "class" => class.as_str())
-        .record(started.elapsed().as_secs_f64());
+    metrics::counter!(names::REQUESTS, "class" => class.as_str(), "outcome" => outcome).increment(1);
+    metrics::histogram!(names::REQUEST_SECONDS, "class" => class.as_str()).record(started.elapsed().as_secs_f64());
 }
 
 /// How long the client waits, by its `grpc-timeout`: up to eight digits and a unit (gRPC over HTTP/2, "Timeout").

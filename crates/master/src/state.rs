@@ -40,33 +40,21 @@ pub(crate) struct Machine {
 }
 
 /// Opens the state in `directory`.
-pub(crate) fn open(
-    directory: &Path,
-    cache: ByteSize,
-) -> Result<(State, Machine), StateMachineError> {
-    let settings = RocksSettings {
-        block_cache: cache,
-        ..RocksSettings::default()
-    };
+pub(crate) fn open(directory: &Path, cache: ByteSize) -> Result<(State, Machine), StateMachineError> {
+    let settings = RocksSettings { block_cache: cache, ..RocksSettings::default() };
     fs::create_dir_all(directory).map_err(StateMachineError::new)?;
     let generation = current(directory)?;
     remove_others(directory, generation);
     let namespace = open_generation(directory, generation, &settings)?;
-    let applied = position(&namespace)?;
+    let applied = position(&namespace);
     let shared = Arc::new(Shared {
         directory: directory.to_owned(),
         settings,
         store: RwLock::new(Arc::clone(namespace.store())),
         applied: Mutex::new(applied),
     });
-    let state = State {
-        shared: Arc::clone(&shared),
-    };
-    let machine = Machine {
-        shared,
-        namespace,
-        generation,
-    };
+    let state = State { shared: Arc::clone(&shared) };
+    let machine = Machine { shared, namespace, generation };
     Ok((state, machine))
 }
 
@@ -88,22 +76,16 @@ impl StateMachine for Machine {
         let entries: Vec<(Bytes, Bytes)> = match batch.entries {
             // Only the position moves.
             [] => vec![(batch.applied.clone(), Bytes::new())],
-            entries => entries
-                .iter()
-                .map(|entry| (batch.applied.clone(), entry.command.clone()))
-                .collect(),
+            entries => entries.iter().map(|entry| (batch.applied.clone(), entry.command.clone())).collect(),
         };
-        let mut replies = self
-            .namespace
-            .apply(&entries)
-            .map_err(StateMachineError::new)?;
+        let mut replies = self.namespace.apply(&entries).map_err(StateMachineError::new)?;
         replies.truncate(batch.entries.len());
         *self.shared.applied.lock() = Some(batch.applied.clone());
         Ok(replies)
     }
 
     fn applied(&self) -> Result<Option<Bytes>, StateMachineError> {
-        position(&self.namespace)
+        Ok(position(&self.namespace))
     }
 
     fn flusher(&self) -> Arc<dyn Flush> {
@@ -111,10 +93,7 @@ impl StateMachine for Machine {
     }
 
     fn checkpoint(&self, target: &Path) -> Result<Option<Bytes>, StateMachineError> {
-        self.namespace
-            .store()
-            .checkpoint(target)
-            .map_err(StateMachineError::new)?;
+        self.namespace.store().checkpoint(target).map_err(StateMachineError::new)?;
         self.applied()
     }
 
@@ -132,7 +111,7 @@ impl StateMachine for Machine {
         move_in().map_err(StateMachineError::new)?;
         let namespace = open_generation(directory, generation, &self.shared.settings)?;
         write_current(directory, generation).map_err(StateMachineError::new)?;
-        *self.shared.applied.lock() = position(&namespace)?;
+        *self.shared.applied.lock() = position(&namespace);
         *self.shared.store.write() = Arc::clone(namespace.store());
         self.namespace = namespace;
         self.generation = generation;
@@ -151,13 +130,10 @@ impl Flush for Flusher {
     }
 }
 
-fn position(
-    namespace: &forebay_namespace::StateMachine,
-) -> Result<Option<Bytes>, StateMachineError> {
-    let position = namespace
-        .applied_position()
-        .map_err(StateMachineError::new)?;
-    Ok((!position.is_empty()).then_some(position))
+/// The blob of the last batch; none in a new state.
+fn position(namespace: &forebay_namespace::StateMachine) -> Option<Bytes> {
+    let position = namespace.applied_position();
+    (!position.is_empty()).then(|| position.clone())
 }
 
 fn open_generation(
@@ -173,9 +149,10 @@ fn open_generation(
 fn current(directory: &Path) -> Result<u64, StateMachineError> {
     let path = directory.join("CURRENT");
     match fs::read_to_string(&path) {
-        Ok(text) => text.trim().parse().map_err(|_| {
-            StateMachineError::new(format!("{path:?} holds {text:?} where a number is expected"))
-        }),
+        Ok(text) => text
+            .trim()
+            .parse()
+            .map_err(|_| StateMachineError::new(format!("{path:?} holds {text:?} where a number is expected"))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             write_current(directory, 1).map_err(StateMachineError::new)?;
             Ok(1)
@@ -215,23 +192,11 @@ mod tests {
     fn make_directory(machine: &mut Machine, path: &'static str, position: &'static str) {
         let command = Command::internal(
             1,
-            MakeDirectory {
-                path: Bytes::from_static(path.as_bytes()),
-                mode: 0o755,
-                ..MakeDirectory::default()
-            },
+            MakeDirectory { path: Bytes::from_static(path.as_bytes()), mode: 0o755, ..MakeDirectory::default() },
         );
-        let entries = [Entry {
-            index: 1,
-            command: command.to_bytes(),
-        }];
+        let entries = [Entry { index: 1, command: command.to_bytes() }];
         let applied = Bytes::from_static(position.as_bytes());
-        let replies = machine
-            .apply(Batch {
-                entries: &entries,
-                applied: &applied,
-            })
-            .unwrap();
+        let replies = machine.apply(Batch { entries: &entries, applied: &applied }).unwrap();
         assert_eq!(replies.len(), 1);
     }
 
@@ -246,26 +211,14 @@ mod tests {
         let (state, mut machine) = open(dir.path(), ByteSize::mib(8)).unwrap();
         assert_eq!(machine.applied().unwrap(), None);
         make_directory(&mut machine, "/a", "one");
-        assert_eq!(
-            machine.flusher().flush().unwrap(),
-            Some(Bytes::from_static(b"one"))
-        );
+        assert_eq!(machine.flusher().flush().unwrap(), Some(Bytes::from_static(b"one")));
         drop((state, machine));
         let (state, mut machine) = open(dir.path(), ByteSize::mib(8)).unwrap();
         assert!(exists(&state, "/a"));
-        assert_eq!(
-            machine.applied().unwrap(),
-            Some(Bytes::from_static(b"one"))
-        );
-        let nothing = machine.apply(Batch {
-            entries: &[],
-            applied: &Bytes::from_static(b"two"),
-        });
+        assert_eq!(machine.applied().unwrap(), Some(Bytes::from_static(b"one")));
+        let nothing = machine.apply(Batch { entries: &[], applied: &Bytes::from_static(b"two") });
         assert_eq!(nothing.unwrap(), Vec::<Bytes>::new());
-        assert_eq!(
-            machine.applied().unwrap(),
-            Some(Bytes::from_static(b"two"))
-        );
+        assert_eq!(machine.applied().unwrap(), Some(Bytes::from_static(b"two")));
     }
 
     #[test]
@@ -279,16 +232,8 @@ mod tests {
         let reader = state.snapshot();
         machine.install(&copy).unwrap();
         assert!(exists(&state, "/old") && !exists(&state, "/new"));
-        assert_eq!(
-            machine.applied().unwrap(),
-            Some(Bytes::from_static(b"one"))
-        );
-        assert!(
-            query::resolve(&reader, &"/new".parse().unwrap())
-                .unwrap()
-                .found()
-                .is_some()
-        );
+        assert_eq!(machine.applied().unwrap(), Some(Bytes::from_static(b"one")));
+        assert!(query::resolve(&reader, &"/new".parse().unwrap()).unwrap().found().is_some());
         make_directory(&mut machine, "/newer", "three");
         machine.flusher().flush().unwrap();
         drop((state, machine, reader));

@@ -64,35 +64,23 @@ pub(crate) async fn locate(core: &Arc<Core>, path: &NsPath, mode: SyncMode) -> R
     let asked = Instant::now();
     let snapshot = core.read().await?;
     let resolved = query::resolve(&*snapshot, path).map_err(state_error)?;
-    let located = Located {
-        mount: core.mount_of(path),
-        snapshot,
-        resolved,
-    };
-    let Some((mount, key)) = &located.mount else {
+    let located = Located { mount: core.mount_of(path), snapshot, resolved };
+    let Some((mount, key)) = located.mount.clone() else {
         return Ok(located);
     };
-    if !is_path_due(core, mount, key, path, mode, &located)? {
+    let mount = &mount;
+    if !is_path_due(core, mount, &key, path, mode, &located)? {
         return Ok(located);
     }
     if let Err(error) = path::sync(core, mount, path, asked, is_strict(mount, mode)).await {
         return stale_or(mount, mode, located, error);
     }
     let snapshot = core.read().await?;
-    Ok(Located {
-        resolved: query::resolve(&*snapshot, path).map_err(state_error)?,
-        snapshot,
-        mount: located.mount,
-    })
+    Ok(Located { resolved: query::resolve(&*snapshot, path).map_err(state_error)?, snapshot, mount: located.mount })
 }
 
 /// What is known, if the mount says that this will do; else the error.
-fn stale_or(
-    mount: &Mounted,
-    mode: SyncMode,
-    located: Located,
-    error: WireError,
-) -> Result<Located> {
+fn stale_or(mount: &Mounted, mode: SyncMode, located: Located, error: WireError) -> Result<Located> {
     let known = located.resolved.found().is_some();
     if mode == SyncMode::ByInterval && known && mount.serves_stale() {
         tracing::warn!(mount = %mount.path, %error, "the store does not answer, what is known is served");
@@ -126,9 +114,7 @@ fn is_path_due(
     if interval == SyncInterval::Never && is_known_for_ever(&located.resolved) {
         return Ok(false);
     }
-    Ok(!core
-        .freshness
-        .is_path_fresh(mount.id(), path, interval, Instant::now()))
+    Ok(!core.freshness.is_path_fresh(mount.id(), path, interval, Instant::now()))
 }
 
 /// With the interval `never`: it is there, or all entries of its directory were loaded once.
@@ -171,13 +157,8 @@ pub(crate) async fn entries(
     if is_blocked(&located.snapshot, mount, key)? {
         return Ok(Entries::Known);
     }
-    let loaded = located
-        .resolved
-        .found()
-        .is_some_and(|step| step.inode.is_loaded());
-    let fresh = core
-        .freshness
-        .are_entries_fresh(mount.id(), directory, interval, Instant::now());
+    let loaded = located.resolved.found().is_some_and(|step| step.inode.is_loaded());
+    let fresh = core.freshness.are_entries_fresh(mount.id(), directory, interval, Instant::now());
     if fresh || interval == SyncInterval::Never && loaded {
         return Ok(Entries::Known);
     }
@@ -201,12 +182,9 @@ pub(crate) async fn load_entries(
 
 /// Counts what a comparison changed.
 fn count(synced: &Synced) {
-    for (change, count) in [
-        ("added", synced.added),
-        ("changed", synced.changed),
-        ("removed", synced.removed),
-        ("skipped", synced.skipped),
-    ] {
+    for (change, count) in
+        [("added", synced.added), ("changed", synced.changed), ("removed", synced.removed), ("skipped", synced.skipped)]
+    {
         if count > 0 {
             metrics::counter!(names::SYNC_CHANGES, "change" => change).increment(count);
         }

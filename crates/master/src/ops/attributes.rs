@@ -35,11 +35,7 @@ pub(crate) async fn set_attributes(
         }
     }
     // Last, so that the request's reply says that all of it is done.
-    let command = SetAttributes {
-        path: path.to_bytes(),
-        targets: Vec::new(),
-        changes,
-    };
+    let command = SetAttributes { path: path.to_bytes(), targets: Vec::new(), changes };
     reply_of(&path, core.propose_for(id, command).await?)
 }
 
@@ -48,18 +44,10 @@ async fn change_batch(core: &Core, batch: Batch, changes: &AttributeChanges) -> 
     let targets: Vec<Target> = batch
         .entries
         .into_iter()
-        .map(|(name, inode)| Target {
-            parent,
-            name: name.to_bytes(),
-            inode: inode.id,
-        })
+        .map(|(name, inode)| Target { parent, name: name.to_bytes(), inode: inode.id })
         .collect();
     for part in targets.chunks(BATCH_MAX) {
-        let command = SetAttributes {
-            path: bytes::Bytes::new(),
-            targets: part.to_vec(),
-            changes: changes.clone(),
-        };
+        let command = SetAttributes { path: bytes::Bytes::new(), targets: part.to_vec(), changes: changes.clone() };
         core.propose(command).await?;
     }
     Ok(())
@@ -67,10 +55,7 @@ async fn change_batch(core: &Core, batch: Batch, changes: &AttributeChanges) -> 
 
 fn changes(request: v1::SetAttributesRequest) -> Result<AttributeChanges> {
     if let Some(mode) = request.mode.filter(|mode| *mode > 0o7777) {
-        return Err(invalid(
-            format!("mode {mode:o} has bits beyond the permissions"),
-            "give at most 7777",
-        ));
+        return Err(invalid(format!("mode {mode:o} has bits beyond the permissions"), "give at most 7777"));
     }
     Ok(AttributeChanges {
         owner: request.owner,
@@ -81,10 +66,7 @@ fn changes(request: v1::SetAttributesRequest) -> Result<AttributeChanges> {
         set_xattrs: request
             .set_xattrs
             .into_iter()
-            .map(|xattr| Xattr {
-                name: xattr.name,
-                value: xattr.value,
-            })
+            .map(|xattr| Xattr { name: xattr.name, value: xattr.value })
             .collect(),
         remove_xattrs: request.remove_xattrs,
     })
@@ -95,7 +77,5 @@ fn reply_of(path: &NsPath, payload: Payload) -> Result<v1::SetAttributesReply> {
         return Err(internal(format!("set attributes was answered {payload:?}")));
     };
     let mount = (reply.mount != 0).then_some(MountId(reply.mount));
-    Ok(v1::SetAttributesReply {
-        entry: Some(entry(&reply.inode, path.to_bytes(), mount, true)),
-    })
+    Ok(v1::SetAttributesReply { entry: Some(entry(&reply.inode, path.to_bytes(), mount, true)) })
 }

@@ -17,11 +17,7 @@ use forebay_ufs::{ObjectMeta, PutCondition, UfsError, UploadId, UploadedPart};
 use std::sync::Arc;
 use std::time::Instant;
 
-pub(crate) async fn complete(
-    core: Arc<Core>,
-    id: Request,
-    request: v1::CompleteRequest,
-) -> Result<v1::CompleteReply> {
+pub(crate) async fn complete(core: Arc<Core>, id: Request, request: v1::CompleteRequest) -> Result<v1::CompleteReply> {
     if let Some(reply) = core.replied(&id).await? {
         return reply_of(None, reply?);
     }
@@ -74,17 +70,12 @@ async fn store_object(
             let parts = check_parts(write, request.length, parts)?;
             let upload = UploadId(write.upload.clone());
             let store = mount.store()?;
-            store
-                .complete_upload(&write.key, &upload, &parts, &condition(write))
-                .await
+            store.complete_upload(&write.key, &upload, &parts, &condition(write)).await
         }
     };
     outcome.map_err(|error| {
         // What the store has there is news: the next asker is to see it.
-        let changed = matches!(
-            error,
-            UfsError::VersionChanged(_) | UfsError::AlreadyExists(_)
-        );
+        let changed = matches!(error, UfsError::VersionChanged(_) | UfsError::AlreadyExists(_));
         if changed && let Ok(path) = mount.path_of_key(&write.key) {
             core.freshness.forget(mount.id(), &path);
         }
@@ -114,10 +105,7 @@ fn condition(write: &Write) -> PutCondition {
 }
 
 /// Stores an object without bytes. When the condition fails since an earlier try of the same request has done so, that is it.
-async fn put_empty(
-    mount: &Mounted,
-    write: &Write,
-) -> std::result::Result<ObjectMeta, UfsError> {
+async fn put_empty(mount: &Mounted, write: &Write) -> std::result::Result<ObjectMeta, UfsError> {
     let store = match mount.store() {
         Ok(store) => store,
         Err(error) => {
@@ -135,11 +123,7 @@ async fn put_empty(
         outcome => return outcome,
     };
     match store.stat(&write.key).await? {
-        Some(meta)
-            if !meta.is_directory() && meta.length == 0 && meta.tag.0 != write.base_tag =>
-        {
-            Ok(meta)
-        }
+        Some(meta) if !meta.is_directory() && meta.length == 0 && meta.tag.0 != write.base_tag => Ok(meta),
         _ => Err(error),
     }
 }
@@ -152,24 +136,15 @@ fn check_parts(write: &Write, length: u64, parts: &[v1::Part]) -> Result<Vec<Upl
         ));
     }
     let numbered = (1..).zip(parts).all(|(number, part)| part.number == number);
-    let sum: u64 = parts
-        .iter()
-        .fold(0, |sum, part| sum.saturating_add(part.length));
+    let sum: u64 = parts.iter().fold(0, |sum, part| sum.saturating_add(part.length));
     if !numbered || sum != length {
         return Err(invalid(
-            format!(
-                "the {} parts of write {} hold {sum} bytes, its length is {length}",
-                parts.len(),
-                write.id
-            ),
+            format!("the {} parts of write {} hold {sum} bytes, its length is {length}", parts.len(), write.id),
             "name all parts in order from 1",
         ));
     }
-    let part = |part: &v1::Part| UploadedPart {
-        number: part.number,
-        length: part.length,
-        tag: VersionTag(part.tag.clone()),
-    };
+    let part =
+        |part: &v1::Part| UploadedPart { number: part.number, length: part.length, tag: VersionTag(part.tag.clone()) };
     Ok(parts.iter().map(part).collect())
 }
 
@@ -178,12 +153,7 @@ fn path_of(core: &Core, write: &Write) -> Result<NsPath> {
     let parent = forebay_base::InodeId(write.parent);
     query::path_of(&*snapshot, parent, &write.name)
         .map_err(state_error)?
-        .ok_or_else(|| {
-            WireError::new(
-                ErrorKind::NotFound,
-                format!("the file of write {} was deleted", write.id),
-            )
-        })
+        .ok_or_else(|| WireError::new(ErrorKind::NotFound, format!("the file of write {} was deleted", write.id)))
 }
 
 fn reply_of(path: Option<&NsPath>, payload: Payload) -> Result<v1::CompleteReply> {
@@ -192,9 +162,7 @@ fn reply_of(path: Option<&NsPath>, payload: Payload) -> Result<v1::CompleteReply
     };
     let mount = (reply.mount != 0).then_some(MountId(reply.mount));
     let path = path.map_or_else(bytes::Bytes::new, NsPath::to_bytes);
-    Ok(v1::CompleteReply {
-        entry: Some(entry(&reply.inode, path, mount, false)),
-    })
+    Ok(v1::CompleteReply { entry: Some(entry(&reply.inode, path, mount, false)) })
 }
 
 pub(crate) async fn abandon(
@@ -206,9 +174,7 @@ pub(crate) async fn abandon(
         reply?;
         return Ok(v1::AbandonWriteReply {});
     }
-    let command = AbandonWrite {
-        write: request.write,
-    };
+    let command = AbandonWrite { write: request.write };
     core.propose_for(id, command).await?;
     core.work.uploads.notify_one();
     Ok(v1::AbandonWriteReply {})

@@ -16,11 +16,7 @@ use forebay_proto::v1::SyncMode;
 use forebay_ufs::UploadId;
 use std::sync::Arc;
 
-pub(crate) async fn create(
-    core: Arc<Core>,
-    id: Request,
-    request: v1::CreateRequest,
-) -> Result<v1::CreateReply> {
+pub(crate) async fn create(core: Arc<Core>, id: Request, request: v1::CreateRequest) -> Result<v1::CreateReply> {
     let path = parse_path(&request.path)?;
     let mount = mount_for_files(&core, &path)?;
     if let Some(reply) = core.replied(&id).await? {
@@ -28,10 +24,7 @@ pub(crate) async fn create(
     }
     mount.check_writable(&path)?;
     mount.check_name(&path)?;
-    check_sizes(
-        request.block_size,
-        u64::from(request.page_size),
-    )?;
+    check_sizes(request.block_size, u64::from(request.page_size))?;
     wait::until_free(&core, &mount, &path).await?;
     let located = locate(&core, &path, SyncMode::ByInterval).await?;
     check_parents(&core, &mount, &path, &located, request.parents).await?;
@@ -55,10 +48,7 @@ pub(crate) async fn create(
 fn mount_for_files(core: &Core, path: &NsPath) -> Result<Arc<Mounted>> {
     match core.mount_of(path) {
         Some((mount, key)) if !key.is_empty() => Ok(mount),
-        Some(_) => Err(WireError::new(
-            ErrorKind::IsADirectory,
-            format!("{path} is a directory"),
-        )),
+        Some(_) => Err(WireError::new(ErrorKind::IsADirectory, format!("{path} is a directory"))),
         None => Err(invalid(
             format!("{path} lies in no mount, so there is no store for a file"),
             "write below a mount; forebay mount list shows them, forebay mount add makes one",
@@ -66,12 +56,7 @@ fn mount_for_files(core: &Core, path: &NsPath) -> Result<Arc<Mounted>> {
     }
 }
 
-fn reply_of(
-    core: &Core,
-    mount: &Mounted,
-    path: &NsPath,
-    payload: Payload,
-) -> Result<v1::CreateReply> {
+fn reply_of(core: &Core, mount: &Mounted, path: &NsPath, payload: Payload) -> Result<v1::CreateReply> {
     let Payload::Created(created) = payload else {
         return Err(internal(format!("create was answered {payload:?}")));
     };
@@ -93,15 +78,9 @@ fn reply_of(
     })
 }
 
-pub(crate) async fn renew(
-    core: Arc<Core>,
-    request: v1::RenewWriteRequest,
-) -> Result<v1::RenewWriteReply> {
+pub(crate) async fn renew(core: Arc<Core>, request: v1::RenewWriteRequest) -> Result<v1::RenewWriteReply> {
     let lease_ms = core.settings.write_lease.as_millis() as u64;
-    let command = RenewWrite {
-        writes: vec![request.write],
-        lease_ms,
-    };
+    let command = RenewWrite { writes: vec![request.write], lease_ms };
     match core.propose(command).await? {
         Payload::Renewed(renewed) if renewed.gone.is_empty() => {}
         Payload::Renewed(_) => return Err(gone(request.write)),
@@ -114,20 +93,14 @@ pub(crate) async fn renew(
     }
     let part_size = tickets::part_size(&core, &mount, write.block_size, write.page_size);
     let signed = tickets::for_writing(&core, &write, part_size);
-    Ok(v1::RenewWriteReply {
-        ticket: signed.ticket,
-        ticket_expires_ms: signed.expires_ms,
-        lease_ms,
-    })
+    Ok(v1::RenewWriteReply { ticket: signed.ticket, ticket_expires_ms: signed.expires_ms, lease_ms })
 }
 
 /// A write that is going on.
 pub(crate) async fn find(core: &Core, write: u64) -> Result<Write> {
     let snapshot = core.read().await?;
     let found = query::write(&*snapshot, write).map_err(state_error)?;
-    found
-        .filter(|write| !write.abandoned)
-        .ok_or_else(|| gone(write))
+    found.filter(|write| !write.abandoned).ok_or_else(|| gone(write))
 }
 
 fn gone(write: u64) -> WireError {
@@ -140,27 +113,20 @@ fn gone(write: u64) -> WireError {
 
 /// The mount that a write goes to.
 pub(crate) fn mount_of(core: &Core, write: &Write) -> Result<Arc<Mounted>> {
-    core.mounts.get(MountId(write.mount)).ok_or_else(|| {
-        WireError::new(
-            ErrorKind::NotFound,
-            format!("the mount of write {} was removed", write.id),
-        )
-    })
+    core.mounts
+        .get(MountId(write.mount))
+        .ok_or_else(|| WireError::new(ErrorKind::NotFound, format!("the mount of write {} was removed", write.id)))
 }
 
 /// Begins the upload of a write, once: of two at a time the first recorded counts, and the other one is aborted.
 async fn start_upload(core: &Core, mount: &Mounted, write: Write) -> Result<Write> {
     let store = mount.store()?;
     let upload = store.begin_upload(&write.key).await.map_err(store_error)?;
-    let command = SetUpload {
-        write: write.id,
-        upload: upload.0.clone(),
-    };
+    let command = SetUpload { write: write.id, upload: upload.0.clone() };
     let outcome = core.propose(command).await;
     let counts = matches!(&outcome, Ok(Payload::Write(write)) if write.upload == upload.0);
     // A command whose outcome is not known may have been recorded: then the upload stays, and is aborted with the write.
-    let unknown =
-        matches!(&outcome, Err(refused) if refused.error.kind == ErrorKind::Unavailable);
+    let unknown = matches!(&outcome, Err(refused) if refused.error.kind == ErrorKind::Unavailable);
     if !counts && !unknown {
         abort(mount, &write.key, &upload).await;
     }

@@ -12,11 +12,7 @@ use forebay_proto::v1::SyncMode;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub(crate) async fn delete(
-    core: Arc<Core>,
-    id: Request,
-    request: v1::DeleteRequest,
-) -> Result<v1::DeleteReply> {
+pub(crate) async fn delete(core: Arc<Core>, id: Request, request: v1::DeleteRequest) -> Result<v1::DeleteReply> {
     let path = parse_path(&request.path)?;
     if let Some(reply) = core.replied(&id).await? {
         return reply_of(&core, reply?);
@@ -38,13 +34,12 @@ pub(crate) async fn delete(
         load_entries(&core, &path, &located, mode).await?;
     }
     drop(located);
-    let command = Delete {
-        path: path.to_bytes(),
-        recursive: request.recursive,
-        namespace_only: request.namespace_only,
-    };
+    let command =
+        Delete { path: path.to_bytes(), recursive: request.recursive, namespace_only: request.namespace_only };
     let reply = reply_of(&core, core.propose_for(id, command).await?)?;
-    if request.namespace_only && let Some((mount, _)) = core.mount_of(&path) {
+    if request.namespace_only
+        && let Some((mount, _)) = core.mount_of(&path)
+    {
         // Loaded again when asked for: nothing there counts as compared.
         core.freshness.forget_mount(mount.id(), Instant::now());
     }

@@ -34,11 +34,7 @@ pub(crate) async fn make_directory(
         mount.check_writable(&path)?;
         mount.check_name(&path)?;
         check_parents(&core, mount, &path, &located, request.parents).await?;
-        mount
-            .store()?
-            .make_directory(key)
-            .await
-            .map_err(store_error)?;
+        mount.store()?.make_directory(key).await.map_err(store_error)?;
     }
     let command = MakeDirectory {
         path: path.to_bytes(),
@@ -61,21 +57,15 @@ pub(crate) async fn check_parents(
 ) -> Result<()> {
     let deepest = located.resolved.deepest();
     if !deepest.inode.is_directory() {
-        return Err(WireError::new(
-            ErrorKind::NotADirectory,
-            format!("a file is on the way to {path}"),
-        ));
+        return Err(WireError::new(ErrorKind::NotADirectory, format!("a file is on the way to {path}")));
     }
     if make || located.resolved.missing <= 1 {
         return Ok(());
     }
     let parent = path.parent().unwrap_or_else(NsPath::root);
     let missing = || {
-        WireError::new(
-            ErrorKind::NotFound,
-            format!("the directory {parent} does not exist"),
-        )
-        .with_hint("make it first, or ask for parents to be made")
+        WireError::new(ErrorKind::NotFound, format!("the directory {parent} does not exist"))
+            .with_hint("make it first, or ask for parents to be made")
     };
     if !parent.starts_with(&mount.path) {
         return Err(missing());
@@ -83,10 +73,7 @@ pub(crate) async fn check_parents(
     let located = locate(core, &parent, SyncMode::ByInterval).await?;
     match located.resolved.found() {
         Some(step) if step.inode.is_directory() => Ok(()),
-        Some(_) => Err(WireError::new(
-            ErrorKind::NotADirectory,
-            format!("{parent} is a file"),
-        )),
+        Some(_) => Err(WireError::new(ErrorKind::NotADirectory, format!("{parent} is a file"))),
         None => Err(missing()),
     }
 }
@@ -96,7 +83,5 @@ fn reply_of(path: &NsPath, payload: Payload) -> Result<v1::MakeDirectoryReply> {
         return Err(internal(format!("make directory was answered {payload:?}")));
     };
     let mount = (reply.mount != 0).then_some(MountId(reply.mount));
-    Ok(v1::MakeDirectoryReply {
-        entry: Some(entry(&reply.inode, path.to_bytes(), mount, false)),
-    })
+    Ok(v1::MakeDirectoryReply { entry: Some(entry(&reply.inode, path.to_bytes(), mount, false)) })
 }

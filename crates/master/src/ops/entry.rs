@@ -6,12 +6,7 @@ use forebay_namespace::Inode;
 use forebay_proto::v1;
 
 /// The entry of an inode; `path` is whole, or the name in a listing.
-pub(crate) fn entry(
-    inode: &Inode,
-    path: Bytes,
-    mount: Option<MountId>,
-    with_xattrs: bool,
-) -> v1::Entry {
+pub(crate) fn entry(inode: &Inode, path: Bytes, mount: Option<MountId>, with_xattrs: bool) -> v1::Entry {
     let xattrs = match with_xattrs {
         true => inode.xattrs.iter().map(xattr).collect(),
         false => Vec::new(),
@@ -44,8 +39,5 @@ pub(crate) fn entry(
 }
 
 fn xattr(xattr: &forebay_namespace::record::Xattr) -> v1::Xattr {
-    v1::Xattr {
-        name: xattr.name.clone(),
-        value: xattr.value.clone(),
-    }
+    v1::Xattr { name: xattr.name.clone(), value: xattr.value.clone() }
 }

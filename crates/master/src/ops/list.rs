@@ -35,14 +35,9 @@ impl Listing {
         let located = locate(core, &path, request.sync()).await?;
         let inode = found(&located, &path)?;
         if !inode.is_directory() {
-            return Err(WireError::new(
-                ErrorKind::NotADirectory,
-                format!("{path} is a file"),
-            ));
+            return Err(WireError::new(ErrorKind::NotADirectory, format!("{path} is a file")));
         }
-        let arriving = match entries(core, &path, &located, request.sync(), &request.start_after)
-            .await?
-        {
+        let arriving = match entries(core, &path, &located, request.sync(), &request.start_after).await? {
             Entries::Known => None,
             Entries::Arriving(arrived) => Some(arrived),
         };
@@ -91,8 +86,7 @@ impl Listing {
             return Ok(Vec::new());
         };
         let limit = self.left.min(PAGE_LEN);
-        let mut page = query::list(&*snapshot, step.inode.inode_id(), &self.after, limit)
-            .map_err(state_error)?;
+        let mut page = query::list(&*snapshot, step.inode.inode_id(), &self.after, limit).map_err(state_error)?;
         let settled = page.partition_point(|(name, _)| watermark.covers(name.as_bytes()));
         page.truncate(settled);
         Ok(page)
@@ -110,9 +104,7 @@ impl Listing {
         v1::ListReply {
             entries: page
                 .iter()
-                .map(|(name, inode)| {
-                    entry(inode, name.to_bytes(), mount_of(inode), self.with_xattrs)
-                })
+                .map(|(name, inode)| entry(inode, name.to_bytes(), mount_of(inode), self.with_xattrs))
                 .collect(),
         }
     }

@@ -17,43 +17,26 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-pub(crate) async fn add(
-    core: Arc<Core>,
-    id: Request,
-    request: v1::AddMountRequest,
-) -> Result<v1::AddMountReply> {
+pub(crate) async fn add(core: Arc<Core>, id: Request, request: v1::AddMountRequest) -> Result<v1::AddMountReply> {
     let path = parse_path(&request.path)?;
     if let Some(reply) = core.replied(&id).await? {
-        return Ok(v1::AddMountReply {
-            mount: Some(entry_of(&core, reply?)?),
-        });
+        return Ok(v1::AddMountReply { mount: Some(entry_of(&core, reply?)?) });
     }
-    let wire = request
-        .spec
-        .ok_or_else(|| invalid("a mount needs a URI", "as in s3://bucket/prefix"))?;
+    let wire = request.spec.ok_or_else(|| invalid("a mount needs a URI", "as in s3://bucket/prefix"))?;
     let secrets = check_secrets(wire.secrets.clone())?;
     let mut spec = spec_from_wire(wire)?;
     check(&spec, &secrets, request.skip_check).await?;
     seal(&core, &path, &mut spec, &secrets);
     // A directory that only the outer mount's store knows is to be refused, or used, as what it is.
     locate(&core, &path, SyncMode::ByInterval).await?;
-    let command = AddMount {
-        path: path.to_bytes(),
-        spec,
-        mode: 0o755,
-        ..AddMount::default()
-    };
+    let command = AddMount { path: path.to_bytes(), spec, mode: 0o755, ..AddMount::default() };
     let payload = core.propose_for(id, command).await?;
     core.mounts_changed()?;
-    Ok(v1::AddMountReply {
-        mount: Some(entry_of(&core, payload)?),
-    })
+    Ok(v1::AddMountReply { mount: Some(entry_of(&core, payload)?) })
 }
 
 pub(crate) fn list(core: &Core) -> v1::ListMountsReply {
-    v1::ListMountsReply {
-        mounts: core.mounts.all().iter().map(|mount| mount.entry()).collect(),
-    }
+    v1::ListMountsReply { mounts: core.mounts.all().iter().map(|mount| mount.entry()).collect() }
 }
 
 pub(crate) async fn update(
@@ -63,32 +46,20 @@ pub(crate) async fn update(
 ) -> Result<v1::UpdateMountReply> {
     let path = parse_path(&request.path)?;
     if let Some(reply) = core.replied(&id).await? {
-        return Ok(v1::UpdateMountReply {
-            mount: Some(entry_of(&core, reply?)?),
-        });
+        return Ok(v1::UpdateMountReply { mount: Some(entry_of(&core, reply?)?) });
     }
     let mount = core.mounts.at(&path)?;
     let skip_check = request.skip_check;
     let (spec, secrets) = changed(&core, &mount, request)?;
     check(&spec, &secrets, skip_check).await?;
-    let command = UpdateMount {
-        mount: mount.record.id,
-        spec,
-        revision: mount.record.revision,
-    };
+    let command = UpdateMount { mount: mount.record.id, spec, revision: mount.record.revision };
     let payload = core.propose_for(id, command).await?;
     core.mounts_changed()?;
-    Ok(v1::UpdateMountReply {
-        mount: Some(entry_of(&core, payload)?),
-    })
+    Ok(v1::UpdateMountReply { mount: Some(entry_of(&core, payload)?) })
 }
 
 /// The settings of a mount with the request's changes.
-fn changed(
-    core: &Core,
-    mount: &Mounted,
-    request: v1::UpdateMountRequest,
-) -> Result<(MountSpec, Secrets)> {
+fn changed(core: &Core, mount: &Mounted, request: v1::UpdateMountRequest) -> Result<(MountSpec, Secrets)> {
     let mut spec = mount.record.spec.clone();
     if let Some(read_only) = request.read_only {
         spec.read_only = read_only;
@@ -132,10 +103,7 @@ pub(crate) async fn remove(
     if !request.discard {
         wait_for_deletes(&core, &mount).await?;
     }
-    let command = RemoveMount {
-        mount: mount.record.id,
-        discard: request.discard,
-    };
+    let command = RemoveMount { mount: mount.record.id, discard: request.discard };
     core.propose_for(id, command).await?;
     core.mounts_changed()?;
     core.work.trash.notify_one();
@@ -155,10 +123,7 @@ async fn wait_for_deletes(core: &Core, mount: &Mounted) -> Result<()> {
         if timeout_at(deadline, bell).await.is_err() {
             return Err(WireError::new(
                 ErrorKind::Unavailable,
-                format!(
-                    "deleted files of {} are not removed from their store yet",
-                    mount.path
-                ),
+                format!("deleted files of {} are not removed from their store yet", mount.path),
             )
             .with_hint("try again later, or remove with --discard and leave them in the store"));
         }
@@ -174,10 +139,7 @@ async fn has_deletes(core: &Core, mount: MountId) -> Result<bool> {
             return Ok(false);
         };
         after = last.id;
-        if page
-            .iter()
-            .any(|entry| entry.mount == mount.0 && entry.purge_store)
-        {
+        if page.iter().any(|entry| entry.mount == mount.0 && entry.purge_store) {
             return Ok(true);
         }
     }
@@ -199,10 +161,7 @@ async fn check(spec: &MountSpec, secrets: &Secrets, skip: bool) -> Result<()> {
 fn check_secrets(secrets: HashMap<String, String>) -> Result<Secrets> {
     const KNOWN: [&str; 3] = ["access_key_id", "secret_access_key", "session_token"];
     match secrets.keys().find(|name| !KNOWN.contains(&name.as_str())) {
-        Some(name) => Err(invalid(
-            format!("unknown secret {name:?}"),
-            format!("known secrets: {}", KNOWN.join(", ")),
-        )),
+        Some(name) => Err(invalid(format!("unknown secret {name:?}"), format!("known secrets: {}", KNOWN.join(", ")))),
         None => Ok(Secrets(secrets.into_iter().collect())),
     }
 }
@@ -210,11 +169,7 @@ fn check_secrets(secrets: HashMap<String, String>) -> Result<Secrets> {
 fn seal(core: &Core, path: &NsPath, spec: &mut MountSpec, secrets: &Secrets) {
     spec.sealed_secrets = match secrets.0.is_empty() {
         true => bytes::Bytes::new(),
-        false => core
-            .mounts
-            .sealer()
-            .seal(path.as_bytes(), secrets)
-            .into(),
+        false => core.mounts.sealer().seal(path.as_bytes(), secrets).into(),
     };
 }
 
@@ -223,10 +178,7 @@ fn entry_of(core: &Core, payload: Payload) -> Result<v1::MountEntry> {
         return Err(internal(format!("a mount command was answered {payload:?}")));
     };
     let mount = core.mounts.get(MountId(record.id));
-    mount.map(|mount| mount.entry()).ok_or_else(|| {
-        WireError::new(
-            ErrorKind::NotFound,
-            format!("mount {} was removed in the meantime", record.id),
-        )
-    })
+    mount
+        .map(|mount| mount.entry())
+        .ok_or_else(|| WireError::new(ErrorKind::NotFound, format!("mount {} was removed in the meantime", record.id)))
 }

@@ -15,14 +15,7 @@ pub(crate) async fn stat(core: &Arc<Core>, request: v1::StatRequest) -> Result<v
     let path = parse_path(&request.path)?;
     let located = locate(core, &path, request.sync()).await?;
     let inode = found(&located, &path)?;
-    Ok(v1::StatReply {
-        entry: Some(entry(
-            inode,
-            path.to_bytes(),
-            located.resolved.mount(),
-            request.with_xattrs,
-        )),
-    })
+    Ok(v1::StatReply { entry: Some(entry(inode, path.to_bytes(), located.resolved.mount(), request.with_xattrs)) })
 }
 
 pub(crate) async fn open(core: &Arc<Core>, request: v1::OpenRequest) -> Result<v1::OpenReply> {
@@ -30,10 +23,7 @@ pub(crate) async fn open(core: &Arc<Core>, request: v1::OpenRequest) -> Result<v
     let located = locate(core, &path, request.sync()).await?;
     let inode = found(&located, &path)?;
     if inode.is_directory() {
-        return Err(WireError::new(
-            ErrorKind::IsADirectory,
-            format!("{path} is a directory"),
-        ));
+        return Err(WireError::new(ErrorKind::IsADirectory, format!("{path} is a directory")));
     }
     let (mount, key) = match &located.mount {
         Some((mount, key)) => (mount.record.id, key.clone()),
@@ -41,12 +31,7 @@ pub(crate) async fn open(core: &Arc<Core>, request: v1::OpenRequest) -> Result<v
     };
     let signed = tickets::for_reading(core, inode, mount, key);
     Ok(v1::OpenReply {
-        entry: Some(entry(
-            inode,
-            path.to_bytes(),
-            located.resolved.mount(),
-            false,
-        )),
+        entry: Some(entry(inode, path.to_bytes(), located.resolved.mount(), false)),
         ticket: signed.ticket,
         ticket_expires_ms: signed.expires_ms,
         workers_epoch: core.registry.epoch(),
@@ -62,12 +47,6 @@ pub(crate) fn found<'a>(located: &'a Located, path: &NsPath) -> Result<&'a Inode
     if deepest.inode.is_directory() {
         return Err(not_found(path));
     }
-    let file = path
-        .ancestors_and_self()
-        .nth(located.resolved.steps.len() - 1)
-        .unwrap_or_else(NsPath::root);
-    Err(WireError::new(
-        ErrorKind::NotADirectory,
-        format!("{file} is a file, so there is no {path}"),
-    ))
+    let file = path.ancestors_and_self().nth(located.resolved.steps.len() - 1).unwrap_or_else(NsPath::root);
+    Err(WireError::new(ErrorKind::NotADirectory, format!("{file} is a file, so there is no {path}")))
 }

@@ -94,12 +94,7 @@ async fn delete_objects(core: &Arc<Core>, mount: &Mounted, entry: &TrashEntry) -
     if !is_top || !top.inode.is_loaded() {
         delete_below(core, store, &entry.key).await?;
     }
-    match store
-        .delete(&[DeleteTarget::directory(entry.key.clone())])
-        .await
-        .map_err(store_error)?
-        .pop()
-    {
+    match store.delete(&[DeleteTarget::directory(entry.key.clone())]).await.map_err(store_error)?.pop() {
         // Somebody else has put something there: it stays, and is loaded when asked for.
         Some(Err(forebay_ufs::UfsError::NotEmpty(_))) | None | Some(Ok(())) => Ok(()),
         Some(Err(error)) => Err(store_error(error)),
@@ -129,16 +124,11 @@ pub(crate) async fn mark_if_empty(core: &Core, mount: &Mounted, key: &[u8]) -> R
     let Some(step) = resolved.found().filter(|step| step.inode.is_directory()) else {
         return Ok(());
     };
-    let entries =
-        query::list(&*snapshot, step.inode.inode_id(), b"", 1).map_err(state_error)?;
+    let entries = query::list(&*snapshot, step.inode.inode_id(), b"", 1).map_err(state_error)?;
     if !entries.is_empty() {
         return Ok(());
     }
-    mount
-        .store()?
-        .make_directory(key)
-        .await
-        .map_err(store_error)
+    mount.store()?.make_directory(key).await.map_err(store_error)
 }
 
 /// Deletes everything below a directory, by the store's own listing, children before their directory.
@@ -171,12 +161,7 @@ struct Frame {
 
 impl Frame {
     fn new(key: Bytes) -> Frame {
-        Frame {
-            key,
-            directories: Vec::new(),
-            cursor: None,
-            ended: false,
-        }
+        Frame { key, directories: Vec::new(), cursor: None, ended: false }
     }
 
     /// Reads the next page: its directories are kept, its files returned. None at the end.
@@ -190,10 +175,7 @@ impl Frame {
         };
         self.ended = page.next.is_none();
         self.cursor = page.next;
-        let shown = page
-            .entries
-            .into_iter()
-            .map(|entry| (entry.name, entry.meta.kind));
+        let shown = page.entries.into_iter().map(|entry| (entry.name, entry.meta.kind));
         let hidden = page.hidden.into_iter().map(|entry| (entry.name, entry.kind));
         let mut files = Vec::new();
         for (name, kind) in shown.chain(hidden) {
@@ -216,11 +198,7 @@ pub(crate) fn join(directory: &[u8], name: &[u8]) -> Bytes {
 }
 
 /// Deletes at the rate of the settings.
-async fn delete_batch(
-    core: &Core,
-    store: &Arc<dyn Ufs>,
-    targets: Vec<DeleteTarget>,
-) -> Result<()> {
+async fn delete_batch(core: &Core, store: &Arc<dyn Ufs>, targets: Vec<DeleteTarget>) -> Result<()> {
     for part in targets.chunks(TARGETS) {
         for outcome in store.delete(part).await.map_err(store_error)? {
             outcome.map_err(store_error)?;
@@ -234,15 +212,11 @@ async fn delete_batch(
 
 async fn forget_inodes(core: &Arc<Core>, trash: u64) -> Result<()> {
     loop {
-        let page =
-            query::trash_page(&*core.read().await?, trash, BATCH_MAX).map_err(state_error)?;
+        let page = query::trash_page(&*core.read().await?, trash, BATCH_MAX).map_err(state_error)?;
         if page.is_empty() {
             return Ok(());
         }
-        let command = PurgeTrash {
-            trash,
-            entries: page.iter().map(place).collect(),
-        };
+        let command = PurgeTrash { trash, entries: page.iter().map(place).collect() };
         core.propose(command).await?;
         let files = page.iter().filter(|trashed| !trashed.inode.is_directory());
         core.registry.freed(files.map(|trashed| trashed.inode.id));
@@ -250,8 +224,5 @@ async fn forget_inodes(core: &Arc<Core>, trash: u64) -> Result<()> {
 }
 
 fn place(trashed: &Trashed) -> TrashedName {
-    TrashedName {
-        parent: trashed.parent.0,
-        name: trashed.name.clone(),
-    }
+    TrashedName { parent: trashed.parent.0, name: trashed.name.clone() }
 }

@@ -32,11 +32,7 @@ const PAGE_LEN: usize = 1000;
 /// The pause before an intent is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
 
-pub(crate) async fn rename(
-    core: Arc<Core>,
-    id: Request,
-    request: v1::RenameRequest,
-) -> Result<v1::RenameReply> {
+pub(crate) async fn rename(core: Arc<Core>, id: Request, request: v1::RenameRequest) -> Result<v1::RenameReply> {
     let (from, to) = (parse_path(&request.from)?, parse_path(&request.to)?);
     let _guard = core.locks.lock(vec![from.clone(), to.clone()]).await;
     if let Some(reply) = core.replied(&id).await? {
@@ -79,11 +75,8 @@ async fn plain(core: &Core, id: Request, request: &v1::RenameRequest) -> Result<
         no_replace: request.no_replace,
         ..Rename::default()
     };
-    let command = Rename {
-        from: parse_path(&command.from)?.to_bytes(),
-        to: parse_path(&command.to)?.to_bytes(),
-        ..command
-    };
+    let command =
+        Rename { from: parse_path(&command.from)?.to_bytes(), to: parse_path(&command.to)?.to_bytes(), ..command };
     Ok(core.propose_for(id, command).await?)
 }
 
@@ -110,17 +103,11 @@ async fn intent_of(core: &Core, id: &Request) -> Result<Option<RenameIntent>> {
 
 /// Brings an intent to its end. The caller holds the locks of both paths.
 async fn drive(core: &Arc<Core>, intent: RenameIntent, id: Option<Request>) -> Result<Payload> {
-    let id = id.unwrap_or(Request {
-        client: intent.client,
-        sequence: intent.sequence,
-        acked_below: 0,
-    });
-    let mount = core.mounts.get(MountId(intent.mount)).ok_or_else(|| {
-        WireError::new(
-            ErrorKind::NotFound,
-            format!("the mount of rename {} was removed", intent.id),
-        )
-    })?;
+    let id = id.unwrap_or(Request { client: intent.client, sequence: intent.sequence, acked_below: 0 });
+    let mount = core
+        .mounts
+        .get(MountId(intent.mount))
+        .ok_or_else(|| WireError::new(ErrorKind::NotFound, format!("the mount of rename {} was removed", intent.id)))?;
     let reply = match intent.phase() {
         IntentPhase::Copying => move_and_commit(core, &mount, &intent, id).await?,
         // Committed before: the reply is the request's.
@@ -134,12 +121,7 @@ async fn drive(core: &Arc<Core>, intent: RenameIntent, id: Option<Request>) -> R
     Ok(reply)
 }
 
-async fn move_and_commit(
-    core: &Arc<Core>,
-    mount: &Mounted,
-    intent: &RenameIntent,
-    id: Request,
-) -> Result<Payload> {
+async fn move_and_commit(core: &Arc<Core>, mount: &Mounted, intent: &RenameIntent, id: Request) -> Result<Payload> {
     let replaces = target_exists(core, intent)?;
     let moved = match move_objects(core, mount, intent).await {
         Ok(moved) => moved,
@@ -167,10 +149,7 @@ async fn move_and_commit(
 
 /// Whether a command was refused for sure, rather than perhaps carried out.
 fn is_certain(refused: &Refused) -> bool {
-    !matches!(
-        refused.error.kind,
-        ErrorKind::Unavailable | ErrorKind::DeadlineExceeded
-    )
+    !matches!(refused.error.kind, ErrorKind::Unavailable | ErrorKind::DeadlineExceeded)
 }
 
 fn target_exists(core: &Core, intent: &RenameIntent) -> Result<bool> {
@@ -180,11 +159,7 @@ fn target_exists(core: &Core, intent: &RenameIntent) -> Result<bool> {
 }
 
 /// Has the store show the objects at the target. For a file the store's metadata of it there.
-async fn move_objects(
-    core: &Arc<Core>,
-    mount: &Mounted,
-    intent: &RenameIntent,
-) -> Result<Option<ObjectMeta>> {
+async fn move_objects(core: &Arc<Core>, mount: &Mounted, intent: &RenameIntent) -> Result<Option<ObjectMeta>> {
     let store = mount.store()?;
     let (from, to) = (&intent.from_key, &intent.to_key);
     if store.capabilities().native_rename {
@@ -221,16 +196,8 @@ async fn rename_at_once(store: &Arc<dyn Ufs>, intent: &RenameIntent) -> Result<(
     }
 }
 
-async fn copy_file(
-    store: &Arc<dyn Ufs>,
-    from: Bytes,
-    to: Bytes,
-    meta: &ObjectMeta,
-) -> Result<()> {
-    store
-        .copy(&from, &to, &meta.expected(), &PutCondition::None)
-        .await
-        .map_err(store_error)?;
+async fn copy_file(store: &Arc<dyn Ufs>, from: Bytes, to: Bytes, meta: &ObjectMeta) -> Result<()> {
+    store.copy(&from, &to, &meta.expected(), &PutCondition::None).await.map_err(store_error)?;
     metrics::counter!(names::RENAME_COPIES).increment(1);
     Ok(())
 }
@@ -247,14 +214,7 @@ struct Frame {
 
 impl Frame {
     fn new(from: Bytes, to: Bytes) -> Frame {
-        Frame {
-            from,
-            to,
-            directories: Vec::new(),
-            cursor: None,
-            ended: false,
-            empty: true,
-        }
+        Frame { from, to, directories: Vec::new(), cursor: None, ended: false, empty: true }
     }
 
     fn below(&self, name: &[u8]) -> Frame {
@@ -299,10 +259,7 @@ async fn copy_below(core: &Core, store: &Arc<dyn Ufs>, from: &Bytes, to: &Bytes)
         }
         let Some(files) = frame.fill(store).await? else {
             if frame.empty || frame.to == *to {
-                store
-                    .make_directory(&frame.to)
-                    .await
-                    .map_err(store_error)?;
+                store.make_directory(&frame.to).await.map_err(store_error)?;
             }
             frames.pop();
             continue;
@@ -340,12 +297,7 @@ async fn clean(core: &Arc<Core>, mount: &Mounted, intent: &RenameIntent) {
     core.work.unblocked.notify_waiters();
 }
 
-async fn delete_all(
-    core: &Arc<Core>,
-    store: &Arc<dyn Ufs>,
-    key: &Bytes,
-    directory: bool,
-) -> Result<()> {
+async fn delete_all(core: &Arc<Core>, store: &Arc<dyn Ufs>, key: &Bytes, directory: bool) -> Result<()> {
     let target = match directory {
         true => {
             delete_below(core, store, key).await?;
@@ -379,18 +331,12 @@ async fn undo(core: &Arc<Core>, mount: &Mounted, intent: &RenameIntent, replaces
         tracing::warn!(intent = intent.id, %error, "a rename cannot be undone yet");
     }
     // Both places are to be looked at again.
-    core.freshness
-        .forget_mount(mount.id(), std::time::Instant::now());
+    core.freshness.forget_mount(mount.id(), std::time::Instant::now());
     core.work.unblocked.notify_waiters();
 }
 
 /// Deletes the copies of what the source still has, and nothing else; with `keep_top` the target directory itself stays.
-async fn delete_copies(
-    store: &Arc<dyn Ufs>,
-    from: &Bytes,
-    to: &Bytes,
-    keep_top: bool,
-) -> Result<()> {
+async fn delete_copies(store: &Arc<dyn Ufs>, from: &Bytes, to: &Bytes, keep_top: bool) -> Result<()> {
     let mut frames = vec![Frame::new(from.clone(), to.clone())];
     while let Some(frame) = frames.last_mut() {
         if let Some(name) = frame.directories.pop() {
@@ -399,10 +345,7 @@ async fn delete_copies(
             continue;
         }
         let targets: Vec<DeleteTarget> = match frame.fill(store).await? {
-            Some(files) => files
-                .iter()
-                .map(|(name, _)| DeleteTarget::file(join(&frame.to, name)))
-                .collect(),
+            Some(files) => files.iter().map(|(name, _)| DeleteTarget::file(join(&frame.to, name))).collect(),
             None => {
                 let to = frames.pop().map(|frame| frame.to);
                 let keep = keep_top && frames.is_empty();
@@ -422,10 +365,7 @@ async fn undo_at_once(store: &Arc<dyn Ufs>, intent: &RenameIntent) -> Result<()>
     let source = store.stat(&intent.from_key).await.map_err(store_error)?;
     let target = store.stat(&intent.to_key).await.map_err(store_error)?;
     if source.is_none() && target.is_some_and(|meta| meta.is_directory() == intent.directory) {
-        store
-            .rename(&intent.to_key, &intent.from_key)
-            .await
-            .map_err(store_error)?;
+        store.rename(&intent.to_key, &intent.from_key).await.map_err(store_error)?;
     }
     Ok(())
 }
@@ -443,11 +383,7 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
         if let Err(error) = resume(&core).await {
             tracing::warn!(%error, "unfinished renames cannot be looked at for now");
         }
-        if stop
-            .run_until_cancelled(tokio::time::sleep(RETRY_PAUSE))
-            .await
-            .is_none()
-        {
+        if stop.run_until_cancelled(tokio::time::sleep(RETRY_PAUSE)).await.is_none() {
             return;
         }
     }

@@ -53,21 +53,13 @@ pub(crate) fn for_writing(core: &Core, write: &Write, part_size: u64) -> Signed 
 fn sign(core: &Core, ticket: Ticket) -> Signed {
     let lifetime_ms = core.settings.ticket_lifetime.as_millis() as u64;
     let expires_ms = core.settings.clock.now().0.saturating_add(lifetime_ms);
-    let ticket = Ticket {
-        expires_ms,
-        ..ticket
-    };
-    Signed {
-        ticket: ticket.sign(&core.data.ticket_key),
-        expires_ms,
-    }
+    let ticket = Ticket { expires_ms, ..ticket };
+    Signed { ticket: ticket.sign(&core.data.ticket_key), expires_ms }
 }
 
 /// Bytes of the parts of a write: the greatest divisor of the block into whole pages that the setting and the store allow.
 pub(crate) fn part_size(core: &Core, mount: &Mounted, block_size: u64, page_size: u32) -> u64 {
-    let wanted = mount
-        .part_size()
-        .unwrap_or(core.settings.part_size.bytes());
+    let wanted = mount.part_size().unwrap_or(core.settings.part_size.bytes());
     let (least, most) = mount.store().map_or((1, u64::MAX), |store| {
         let able = store.capabilities();
         (able.part_len_min, able.part_len_max)
@@ -85,10 +77,7 @@ fn divisor(block: u64, page: u64, wanted: u64, least: u64) -> u64 {
         .map(|n| n * page);
     let fitting: Vec<u64> = divisors.filter(|size| *size >= least).collect();
     let below = fitting.iter().filter(|size| **size <= wanted).max();
-    below
-        .or(fitting.iter().min())
-        .copied()
-        .unwrap_or(block)
+    below.or(fitting.iter().min()).copied().unwrap_or(block)
 }
 
 #[cfg(test)]

@@ -37,11 +37,7 @@ pub(crate) struct Batch {
 
 impl Walk {
     pub(crate) fn new(core: &Arc<Core>, path: NsPath, inode: Inode, mode: SyncMode) -> Walk {
-        Walk {
-            core: Arc::clone(core),
-            mode,
-            frames: vec![Frame::new(path, inode)],
-        }
+        Walk { core: Arc::clone(core), mode, frames: vec![Frame::new(path, inode)] }
     }
 
     /// The next entries below the top, each once; a directory before what lies in it. None at the end.
@@ -56,10 +52,7 @@ impl Walk {
                 frame.fill(&self.core).await?;
             }
             // Up to and with the first directory: the rest waits until that one is done.
-            let first = frame
-                .read
-                .iter()
-                .position(|(_, inode)| inode.is_directory());
+            let first = frame.read.iter().position(|(_, inode)| inode.is_directory());
             let count = first.map_or(frame.read.len(), |at| at + 1);
             let page: Vec<query::Entry> = frame.read.drain(..count).collect();
             let Some((name, inode)) = page.last() else {
@@ -72,10 +65,7 @@ impl Walk {
                 let below = Frame::new(path, inode.clone());
                 self.frames.push(below);
             }
-            return Ok(Some(Batch {
-                directory,
-                entries: page,
-            }));
+            return Ok(Some(Batch { directory, entries: page }));
         }
         Ok(None)
     }
@@ -83,19 +73,12 @@ impl Walk {
 
 impl Frame {
     fn new(path: NsPath, inode: Inode) -> Frame {
-        Frame {
-            path,
-            inode,
-            after: Bytes::new(),
-            read: VecDeque::new(),
-            loaded: false,
-        }
+        Frame { path, inode, after: Bytes::new(), read: VecDeque::new(), loaded: false }
     }
 
     async fn fill(&mut self, core: &Core) -> Result<()> {
         let snapshot = core.read().await?;
-        let page = query::list(&*snapshot, self.inode.inode_id(), &self.after, PAGE_LEN)
-            .map_err(state_error)?;
+        let page = query::list(&*snapshot, self.inode.inode_id(), &self.after, PAGE_LEN).map_err(state_error)?;
         if let Some((name, _)) = page.last() {
             self.after = name.to_bytes();
         }

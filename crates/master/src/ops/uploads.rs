@@ -91,8 +91,7 @@ async fn abort_unrecorded(core: &Core, write: &Write) {
 /// Aborts uploads of writes that were given up, then forgets those writes.
 async fn abort(core: &Arc<Core>) -> Result<()> {
     loop {
-        let writes =
-            query::abandoned_writes(&*core.read().await?, BATCH).map_err(state_error)?;
+        let writes = query::abandoned_writes(&*core.read().await?, BATCH).map_err(state_error)?;
         if writes.is_empty() {
             return Ok(());
         }
@@ -117,9 +116,5 @@ async fn abort_one(core: &Core, write: &Write) -> Result<()> {
         return Ok(());
     };
     let upload = UploadId(write.upload.clone());
-    mount
-        .store()?
-        .abort_upload(&write.key, &upload)
-        .await
-        .map_err(store_error)
+    mount.store()?.abort_upload(&write.key, &upload).await.map_err(store_error)
 }

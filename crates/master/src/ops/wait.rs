@@ -29,9 +29,6 @@ pub(crate) async fn until_free(core: &Core, mount: &Mounted, path: &NsPath) -> R
 }
 
 fn blocked(path: &NsPath) -> WireError {
-    WireError::new(
-        ErrorKind::Unavailable,
-        format!("objects at {path} are still being deleted or renamed in the store"),
-    )
-    .with_hint("try again later; forebay status shows the pending deletes")
+    WireError::new(ErrorKind::Unavailable, format!("objects at {path} are still being deleted or renamed in the store"))
+        .with_hint("try again later; forebay status shows the pending deletes")
 }

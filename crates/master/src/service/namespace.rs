@@ -3,16 +3,14 @@
 use crate::admission::Class;
 use crate::core::{Core, parse_meta};
 use crate::ops::list::Listing;
-use crate::ops::{
-    attributes, complete, content_summary, create, delete, directory, open, rename,
-};
+use crate::ops::{attributes, complete, content_summary, create, delete, directory, open, rename};
 use crate::service::{change, count, deadline_of, serve};
 use forebay_base::ErrorKind;
 use forebay_proto::error::WireError;
 use forebay_proto::v1;
 use forebay_proto::v1::namespace_server::Namespace;
-use futures::stream::BoxStream;
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -30,22 +28,11 @@ pub(crate) struct NamespaceService(pub(crate) Arc<Core>);
 impl Namespace for NamespaceService {
     type ListStream = BoxStream<'static, Result<v1::ListReply, Status>>;
 
-    async fn stat(
-        &self,
-        request: Request<v1::StatRequest>,
-    ) -> Result<Response<v1::StatReply>, Status> {
-        serve(
-            &self.0,
-            Class::Read,
-            open::stat(&self.0, request.into_inner()),
-        )
-        .await
+    async fn stat(&self, request: Request<v1::StatRequest>) -> Result<Response<v1::StatReply>, Status> {
+        serve(&self.0, Class::Read, open::stat(&self.0, request.into_inner())).await
     }
 
-    async fn list(
-        &self,
-        request: Request<v1::ListRequest>,
-    ) -> Result<Response<Self::ListStream>, Status> {
+    async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         let (core, started) = (Arc::clone(&self.0), Instant::now());
         let deadline = deadline_of(request.metadata());
         let place = core.admission.enter(Class::Read).await?;
@@ -55,12 +42,9 @@ impl Namespace for NamespaceService {
         tokio::spawn(async move {
             let _place = place;
             let outcome = match deadline {
-                Some(within) => tokio::time::timeout_at(
-                    (started + within).into(),
-                    send_pages(&mut listing, &sender),
-                )
-                .await
-                .unwrap_or_else(|_| Err(late())),
+                Some(within) => tokio::time::timeout_at((started + within).into(), send_pages(&mut listing, &sender))
+                    .await
+                    .unwrap_or_else(|_| Err(late())),
                 None => send_pages(&mut listing, &sender).await,
             };
             count(Class::Read, started, outcome.as_ref().err());
@@ -86,34 +70,17 @@ impl Namespace for NamespaceService {
     ) -> Result<Response<v1::MakeDirectoryReply>, Status> {
         let mut request = request.into_inner();
         let id = parse_meta(request.meta.take())?;
-        change(&self.0, Class::Write, id, move |core| {
-            directory::make_directory(core, id, request)
-        })
-        .await
+        change(&self.0, Class::Write, id, move |core| directory::make_directory(core, id, request)).await
     }
 
-    async fn open(
-        &self,
-        request: Request<v1::OpenRequest>,
-    ) -> Result<Response<v1::OpenReply>, Status> {
-        serve(
-            &self.0,
-            Class::Read,
-            open::open(&self.0, request.into_inner()),
-        )
-        .await
+    async fn open(&self, request: Request<v1::OpenRequest>) -> Result<Response<v1::OpenReply>, Status> {
+        serve(&self.0, Class::Read, open::open(&self.0, request.into_inner())).await
     }
 
-    async fn create(
-        &self,
-        request: Request<v1::CreateRequest>,
-    ) -> Result<Response<v1::CreateReply>, Status> {
+    async fn create(&self, request: Request<v1::CreateRequest>) -> Result<Response<v1::CreateReply>, Status> {
         let mut request = request.into_inner();
         let id = parse_meta(request.meta.take())?;
-        change(&self.0, Class::Write, id, move |core| {
-            create::create(core, id, request)
-        })
-        .await
+        change(&self.0, Class::Write, id, move |core| create::create(core, id, request)).await
     }
 
     async fn renew_write(
@@ -125,23 +92,15 @@ impl Namespace for NamespaceService {
             // In a task of its own, so that an upload that has begun is recorded also when the client has gone.
             tokio::spawn(create::renew(core, request))
                 .await
-                .unwrap_or_else(|error| {
-                    Err(crate::error::internal(format!("renewing ended: {error}")))
-                })
+                .unwrap_or_else(|error| Err(crate::error::internal(format!("renewing ended: {error}"))))
         })
         .await
     }
 
-    async fn complete(
-        &self,
-        request: Request<v1::CompleteRequest>,
-    ) -> Result<Response<v1::CompleteReply>, Status> {
+    async fn complete(&self, request: Request<v1::CompleteRequest>) -> Result<Response<v1::CompleteReply>, Status> {
         let mut request = request.into_inner();
         let id = parse_meta(request.meta.take())?;
-        change(&self.0, Class::Write, id, move |core| {
-            complete::complete(core, id, request)
-        })
-        .await
+        change(&self.0, Class::Write, id, move |core| complete::complete(core, id, request)).await
     }
 
     async fn abandon_write(
@@ -150,34 +109,19 @@ impl Namespace for NamespaceService {
     ) -> Result<Response<v1::AbandonWriteReply>, Status> {
         let mut request = request.into_inner();
         let id = parse_meta(request.meta.take())?;
-        change(&self.0, Class::Write, id, move |core| {
-            complete::abandon(core, id, request)
-        })
-        .await
+        change(&self.0, Class::Write, id, move |core| complete::abandon(core, id, request)).await
     }
 
-    async fn rename(
-        &self,
-        request: Request<v1::RenameRequest>,
-    ) -> Result<Response<v1::RenameReply>, Status> {
+    async fn rename(&self, request: Request<v1::RenameRequest>) -> Result<Response<v1::RenameReply>, Status> {
         let mut request = request.into_inner();
         let id = parse_meta(request.meta.take())?;
-        change(&self.0, Class::Write, id, move |core| {
-            rename::rename(core, id, request)
-        })
-        .await
+        change(&self.0, Class::Write, id, move |core| rename::rename(core, id, request)).await
     }
 
-    async fn delete(
-        &self,
-        request: Request<v1::DeleteRequest>,
-    ) -> Result<Response<v1::DeleteReply>, Status> {
+    async fn delete(&self, request: Request<v1::DeleteRequest>) -> Result<Response<v1::DeleteReply>, Status> {
         let mut request = request.into_inner();
         let id = parse_meta(request.meta.take())?;
-        change(&self.0, Class::Write, id, move |core| {
-            delete::delete(core, id, request)
-        })
-        .await
+        change(&self.0, Class::Write, id, move |core| delete::delete(core, id, request)).await
     }
 
     async fn set_attributes(
@@ -186,10 +130,7 @@ impl Namespace for NamespaceService {
     ) -> Result<Response<v1::SetAttributesReply>, Status> {
         let mut request = request.into_inner();
         let id = parse_meta(request.meta.take())?;
-        change(&self.0, Class::Write, id, move |core| {
-            attributes::set_attributes(core, id, request)
-        })
-        .await
+        change(&self.0, Class::Write, id, move |core| attributes::set_attributes(core, id, request)).await
     }
 }
 
@@ -214,9 +155,6 @@ async fn send_pages(
 }
 
 fn late() -> WireError {
-    WireError::new(
-        ErrorKind::DeadlineExceeded,
-        "the listing did not end within its deadline",
-    )
-    .with_hint("list with a longer deadline, or go on after the last name")
+    WireError::new(ErrorKind::DeadlineExceeded, "the listing did not end within its deadline")
+        .with_hint("list with a longer deadline, or go on after the last name")
 }

@@ -87,16 +87,10 @@ impl Children for Directory<'_> {
             return Ok(None);
         };
         let inode = query::lookup(self.snapshot, directory, name).map_err(state_error)?;
-        inode
-            .map(|inode| self.child(Bytes::copy_from_slice(name), inode))
-            .transpose()
+        inode.map(|inode| self.child(Bytes::copy_from_slice(name), inode)).transpose()
     }
 
-    fn range(
-        &self,
-        from: Bound<Bytes>,
-        to: Bound<Bytes>,
-    ) -> Box<dyn Iterator<Item = Result<Child<Inode>>> + '_> {
+    fn range(&self, from: Bound<Bytes>, to: Bound<Bytes>) -> Box<dyn Iterator<Item = Result<Child<Inode>>> + '_> {
         let after = match from {
             Bound::Excluded(name) | Bound::Included(name) => name,
             Bound::Unbounded => Bytes::new(),
@@ -104,20 +98,13 @@ impl Children for Directory<'_> {
         let Some(inode) = self.inode else {
             return Box::new(std::iter::empty());
         };
-        let pages = Pages {
-            directory: self,
-            inode,
-            after: Some(after),
-            page: Vec::new().into_iter(),
-        };
+        let pages = Pages { directory: self, inode, after: Some(after), page: Vec::new().into_iter() };
         let within = move |name: &[u8]| match &to {
             Bound::Included(to) => name <= &to[..],
             Bound::Excluded(to) => name < &to[..],
             Bound::Unbounded => true,
         };
-        Box::new(pages.take_while(move |child| {
-            child.as_ref().map_or(true, |child| within(&child.name))
-        }))
+        Box::new(pages.take_while(move |child| child.as_ref().map_or(true, |child| within(&child.name))))
     }
 
     fn is_same(&self, inode: &Inode, found: &ListEntry) -> bool {
@@ -139,8 +126,7 @@ impl Pages<'_> {
         let Some(after) = self.after.take() else {
             return Ok(());
         };
-        let page = query::list(self.directory.snapshot, self.inode, &after, PAGE_LEN)
-            .map_err(state_error)?;
+        let page = query::list(self.directory.snapshot, self.inode, &after, PAGE_LEN).map_err(state_error)?;
         if page.len() == PAGE_LEN {
             self.after = page.last().map(|(name, _)| name.to_bytes());
         }

@@ -93,12 +93,7 @@ pub(super) async fn join(
     }
 }
 
-fn enter(
-    core: &Arc<Core>,
-    mount: &Arc<Mounted>,
-    directory: &NsPath,
-    start_after: &[u8],
-) -> (Instant, Arrived) {
+fn enter(core: &Arc<Core>, mount: &Arc<Mounted>, directory: &NsPath, start_after: &[u8]) -> (Instant, Arrived) {
     let id = (directory.clone(), Bytes::copy_from_slice(start_after));
     let mut listings = core.syncs.listings.lock();
     if let Some(running) = listings.get(&id) {
@@ -107,13 +102,7 @@ fn enter(
     }
     let started = Instant::now();
     let (sender, stage) = watch::channel(Stage::Running(Watermark::Nothing));
-    listings.insert(
-        id.clone(),
-        Running {
-            started,
-            stage: stage.clone(),
-        },
-    );
+    listings.insert(id.clone(), Running { started, stage: stage.clone() });
     let listing = Listing {
         core: Arc::clone(core),
         mount: Arc::clone(mount),
@@ -151,11 +140,7 @@ impl Listing {
         match self.list().await {
             Ok(true) => {
                 if self.start_after.is_empty() {
-                    self.core.freshness.entries_compared(
-                        self.mount.id(),
-                        &self.directory,
-                        self.started,
-                    );
+                    self.core.freshness.entries_compared(self.mount.id(), &self.directory, self.started);
                 }
                 self.show(Stage::Running(Watermark::All));
             }
@@ -184,9 +169,7 @@ impl Listing {
     /// Takes itself out of the table; the next listing of the same entries may stand there already.
     fn leave(&self, listings: &mut HashMap<(NsPath, Bytes), Running>) {
         let id = (self.directory.clone(), self.start_after.clone());
-        let own = listings
-            .get(&id)
-            .is_some_and(|running| running.stage.same_channel(&self.sender.subscribe()));
+        let own = listings.get(&id).is_some_and(|running| running.stage.same_channel(&self.sender.subscribe()));
         if own {
             listings.remove(&id);
         }
@@ -195,8 +178,7 @@ impl Listing {
     /// Lists to the end; false when nobody wanted to know any more.
     async fn list(&self) -> Result<bool> {
         let mut progress = Progress::after(&self.start_after);
-        let mut cursor = (!self.start_after.is_empty())
-            .then(|| ListCursor::after(ListKey(self.start_after.clone())));
+        let mut cursor = (!self.start_after.is_empty()).then(|| ListCursor::after(ListKey(self.start_after.clone())));
         loop {
             let page = self.page(&progress, cursor.as_ref()).await?;
             let Some(next) = page.next else {
@@ -217,8 +199,7 @@ impl Listing {
         for _ in 0..STALE_RETRIES {
             let snapshot = self.core.read().await?;
             let base = query::sync_base(&*snapshot, &self.directory).map_err(state_error)?;
-            let Some(base) = base.filter(|_| !matches!(is_blocked(&snapshot, &self.mount, &key), Ok(true)))
-            else {
+            let Some(base) = base.filter(|_| !matches!(is_blocked(&snapshot, &self.mount, &key), Ok(true))) else {
                 return Ok(ListPage::default());
             };
             metrics::counter!(names::SYNC_PAGES).increment(1);
@@ -248,19 +229,11 @@ impl Listing {
     }
 
     /// Applies the differences of a page; false when the listing may be older than a removal here.
-    async fn apply(
-        &self,
-        progress: &Progress,
-        page: &ListPage,
-        snapshot: &Snapshot,
-        base: SyncBase,
-    ) -> Result<bool> {
+    async fn apply(&self, progress: &Progress, page: &ListPage, snapshot: &Snapshot, base: SyncBase) -> Result<bool> {
         let upper = page.next.as_ref().map(|next| next.list_key().clone());
         let resolved = query::resolve(&**snapshot, &self.directory).map_err(state_error)?;
         let found = resolved.found().map(|step| &step.inode);
-        let loads = upper.is_none()
-            && self.start_after.is_empty()
-            && !found.is_some_and(Inode::is_loaded);
+        let loads = upper.is_none() && self.start_after.is_empty() && !found.is_some_and(Inode::is_loaded);
         let mut resume = None;
         loop {
             let (changes, next) = {
@@ -276,9 +249,7 @@ impl Listing {
             };
             let last = next.is_none();
             let entries: Vec<SyncEntry> = changes.into_iter().map(sync_entry).collect();
-            if (!entries.is_empty() || last && loads)
-                && !self.propose(entries, base, last && loads).await?
-            {
+            if (!entries.is_empty() || last && loads) && !self.propose(entries, base, last && loads).await? {
                 return Ok(false);
             }
             if last {
@@ -288,12 +259,7 @@ impl Listing {
         }
     }
 
-    async fn propose(
-        &self,
-        entries: Vec<SyncEntry>,
-        base: SyncBase,
-        mark_loaded: bool,
-    ) -> Result<bool> {
+    async fn propose(&self, entries: Vec<SyncEntry>, base: SyncBase, mark_loaded: bool) -> Result<bool> {
         let command = SyncApply {
             directory: self.directory.to_bytes(),
             base_inode: base.inode.0,
@@ -314,12 +280,7 @@ impl Listing {
     }
 
     /// The progress after a page. A name that may still come as a directory, and holds back more than one page, is asked for on its own.
-    async fn advance(
-        &self,
-        before: &Progress,
-        entries: &[ListEntry],
-        next: &ListCursor,
-    ) -> Result<Progress> {
+    async fn advance(&self, before: &Progress, entries: &[ListEntry], next: &ListCursor) -> Result<Progress> {
         let mut progress = before.next(entries, next.list_key());
         while let Some(late) = progress.is_stuck(before) {
             self.probe(&late).await?;
@@ -336,10 +297,7 @@ impl Listing {
             let key = self.child_key(name);
             metrics::counter!(names::SYNC_STATS).increment(1);
             let meta = self.mount.store()?.stat(&key).await.map_err(store_error)?;
-            let found = meta.map(|meta| ListEntry {
-                name: name.clone(),
-                meta,
-            });
+            let found = meta.map(|meta| ListEntry { name: name.clone(), meta });
             let change = self.probed(name, found, &snapshot)?;
             let Some(change) = change else { return Ok(()) };
             if self.propose(vec![sync_entry(change)], base, false).await? {
@@ -357,12 +315,7 @@ impl Listing {
         }
     }
 
-    fn probed(
-        &self,
-        name: &Bytes,
-        found: Option<ListEntry>,
-        snapshot: &Snapshot,
-    ) -> Result<Option<Change<Inode>>> {
+    fn probed(&self, name: &Bytes, found: Option<ListEntry>, snapshot: &Snapshot) -> Result<Option<Change<Inode>>> {
         use crate::sync::merge::Children;
         let resolved = query::resolve(&**snapshot, &self.directory).map_err(state_error)?;
         let directory = Directory {

@@ -42,16 +42,9 @@ fn join(core: &Arc<Core>, mount: &Arc<Mounted>, path: &NsPath) -> (Instant, Runn
         return (*started, running.clone());
     }
     let started = Instant::now();
-    let task = tokio::spawn(run(
-        Arc::clone(core),
-        Arc::clone(mount),
-        path.clone(),
-        started,
-    ));
-    let running = async move {
-        task.await
-            .unwrap_or_else(|error| Err(internal(format!("a comparison ended: {error}"))))
-    };
+    let task = tokio::spawn(run(Arc::clone(core), Arc::clone(mount), path.clone(), started));
+    let running =
+        async move { task.await.unwrap_or_else(|error| Err(internal(format!("a comparison ended: {error}")))) };
     let running = running.boxed().shared();
     paths.insert(path.clone(), (started, running.clone()));
     (started, running)
@@ -69,12 +62,7 @@ impl Drop for Leave {
     }
 }
 
-async fn run(
-    core: Arc<Core>,
-    mount: Arc<Mounted>,
-    path: NsPath,
-    started: Instant,
-) -> Result<()> {
+async fn run(core: Arc<Core>, mount: Arc<Mounted>, path: NsPath, started: Instant) -> Result<()> {
     let leave = Leave { core, path };
     let (core, path) = (&leave.core, &leave.path);
     let outcome = compare(core, &mount, path).await;
@@ -131,11 +119,8 @@ async fn compare(core: &Arc<Core>, mount: &Arc<Mounted>, path: &NsPath) -> Resul
 
 /// Entries keep being removed while the store is asked.
 pub(super) fn busy(path: &NsPath) -> WireError {
-    WireError::new(
-        ErrorKind::Unavailable,
-        format!("{path} changes faster than it can be compared with its store"),
-    )
-    .with_hint("try again in a moment")
+    WireError::new(ErrorKind::Unavailable, format!("{path} changes faster than it can be compared with its store"))
+        .with_hint("try again in a moment")
 }
 
 fn difference(
@@ -163,12 +148,7 @@ fn difference(
 }
 
 /// The path leads through a file: compares that one, and the path once more if it was no file any longer.
-async fn compare_obstacle(
-    core: &Arc<Core>,
-    mount: &Arc<Mounted>,
-    path: &NsPath,
-    snapshot: &Snapshot,
-) -> Result<()> {
+async fn compare_obstacle(core: &Arc<Core>, mount: &Arc<Mounted>, path: &NsPath, snapshot: &Snapshot) -> Result<()> {
     let resolved = query::resolve(snapshot, path).map_err(state_error)?;
     let above = path
         .ancestors_and_self()
