@@ -56,7 +56,7 @@ pub(crate) async fn check_parents(
     make: bool,
 ) -> Result<()> {
     let deepest = located.resolved.deepest();
-    if !deepest.inode.is_directory() {
+    if located.resolved.missing > 0 && !deepest.inode.is_directory() {
         return Err(WireError::new(ErrorKind::NotADirectory, format!("a file is on the way to {path}")));
     }
     if make || located.resolved.missing <= 1 {

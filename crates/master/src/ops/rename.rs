@@ -17,7 +17,7 @@ use bytes::Bytes;
 use forebay_base::{ErrorKind, MountId, NsPath};
 use forebay_namespace::command::{BeginRename, CommitRename, EndRename, Rename};
 use forebay_namespace::record::{IntentPhase, RenameIntent};
-use forebay_namespace::{Payload, Request, query};
+use forebay_namespace::{Payload, Reason, Request, query};
 use forebay_proto::error::WireError;
 use forebay_proto::v1;
 use forebay_proto::v1::SyncMode;
@@ -25,6 +25,7 @@ use forebay_ufs::{DeleteTarget, ListCursor, ObjectKind, ObjectMeta, PutCondition
 use futures::{StreamExt, TryStreamExt, stream};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// Entries of one page of the store.
@@ -61,9 +62,26 @@ pub(crate) async fn rename(core: Arc<Core>, id: Request, request: v1::RenameRequ
         client: id.client,
         sequence: id.sequence,
     };
-    match core.propose(command).await? {
-        Payload::Intent(intent) => reply_of(drive(&core, intent, Some(id)).await?),
-        other => Err(internal(format!("begin rename was answered {other:?}"))),
+    let intent = begin(&core, &mount, &from, command).await?;
+    reply_of(drive(&core, intent, Some(id)).await?)
+}
+
+/// Records the intent; waits for objects below either path that are still being deleted.
+async fn begin(core: &Core, mount: &Mounted, from: &NsPath, command: BeginRename) -> Result<RenameIntent> {
+    let deadline = Instant::now() + core.settings.blocked_wait;
+    loop {
+        let mut bell = std::pin::pin!(core.work.unblocked.notified());
+        bell.as_mut().enable();
+        let refused = match core.propose(command.clone()).await {
+            Ok(Payload::Intent(intent)) => return Ok(intent),
+            Ok(other) => return Err(internal(format!("begin rename was answered {other:?}"))),
+            Err(refused) => refused,
+        };
+        core.work.trash.notify_one();
+        if refused.reason != Reason::Blocked || timeout_at(deadline, bell).await.is_err() {
+            return Err(refused.error);
+        }
+        wait::until_free(core, mount, from).await?;
     }
 }
 

@@ -187,6 +187,8 @@ impl Listing {
             progress = self.advance(&progress, &page.entries, &next).await?;
             self.show(Stage::Running(progress.watermark()));
             cursor = Some(next);
+            // Who follows gets to read, and perhaps has enough, also when the store answers at once.
+            tokio::task::yield_now().await;
             if self.is_left() {
                 return Ok(false);
             }
