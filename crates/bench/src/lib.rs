@@ -8,7 +8,6 @@ mod cold_read;
 mod hot_read;
 mod lake;
 pub mod limits;
-pub mod load;
 pub mod machine;
 mod memory;
 mod metadata;
