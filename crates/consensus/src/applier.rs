@@ -39,22 +39,12 @@ pub(crate) struct Applier {
 
 impl Applier {
     /// Takes the state machine; checkpoints will be made in `snapshots`, which is emptied.
-    pub(crate) fn new(
-        machine: Box<dyn StateMachine>,
-        snapshots: PathBuf,
-    ) -> Result<Applier, OpenError> {
+    pub(crate) fn new(machine: Box<dyn StateMachine>, snapshots: PathBuf) -> Result<Applier, OpenError> {
         let start = |reason: String| OpenError::Start { reason };
         let blob = machine.applied().map_err(|e| start(e.to_string()))?;
         let (last, members) = position_of(blob).map_err(|e| start(e.to_string()))?;
-        remove_dir(&snapshots).map_err(|source| OpenError::Io {
-            what: "remove",
-            path: snapshots.clone(),
-            source,
-        })?;
-        let flusher = Flusher {
-            inner: Arc::new(Mutex::new(Some(machine.flusher()))),
-            flushed: Arc::default(),
-        };
+        remove_dir(&snapshots).map_err(|source| OpenError::Io { what: "remove", path: snapshots.clone(), source })?;
+        let flusher = Flusher { inner: Arc::new(Mutex::new(Some(machine.flusher()))), flushed: Arc::default() };
         Ok(Applier {
             thread: Arc::new(ApplyThread::spawn(machine)?),
             flusher,
@@ -84,14 +74,7 @@ impl Applier {
         }
         let applied = Applied::of(last, &self.members).encode();
         let entries = batch.entries;
-        let replies = self
-            .thread
-            .ask(|done| Task::Apply {
-                entries,
-                applied,
-                done,
-            })
-            .await;
+        let replies = self.thread.ask(|done| Task::Apply { entries, applied, done }).await;
         let replies = replies.map_err(io::Error::other)?;
         self.last = Some(last);
         for (responder, reply) in batch.responders.into_iter().zip(replies) {
@@ -125,15 +108,10 @@ impl Collected {
         match entry.payload {
             EntryPayload::Normal(command) => {
                 self.bytes += command.0.len();
-                self.entries.push(Entry {
-                    index: id.index,
-                    command: command.0,
-                });
+                self.entries.push(Entry { index: id.index, command: command.0 });
                 return self.responders.push(responder);
             }
-            EntryPayload::Membership(members) => {
-                self.members = Some(StoredMembers::new(Some(id), members))
-            }
+            EntryPayload::Membership(members) => self.members = Some(StoredMembers::new(Some(id), members)),
             EntryPayload::Blank => {}
         }
         self.others.extend(responder);
@@ -171,22 +149,14 @@ impl RaftStateMachine<Types> for Applier {
         self.flusher.clone()
     }
 
-    async fn install_snapshot(
-        &mut self,
-        meta: &SnapshotMeta,
-        snapshot: SnapshotDir,
-    ) -> io::Result<()> {
-        let source = snapshot
-            .path()
-            .ok_or_else(|| invalid("this snapshot has no files".to_owned()))?;
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotDir) -> io::Result<()> {
+        let source = snapshot.path().ok_or_else(|| invalid("this snapshot has no files".to_owned()))?;
         let source = source.to_owned();
         let blob = self.thread.ask(|done| Task::Install { source, done }).await;
         let (last, members) = position_of(blob.map_err(io::Error::other)?)?;
         if last != meta.last_log_id {
             let wanted = meta.last_log_id;
-            return Err(invalid(format!(
-                "the snapshot's files are at {last:?}, not at {wanted:?}"
-            )));
+            return Err(invalid(format!("the snapshot's files are at {last:?}, not at {wanted:?}")));
         }
         (self.last, self.members) = (last, members);
         *self.flusher.flushed.lock() = Some(meta.clone());
@@ -199,19 +169,11 @@ impl RaftStateMachine<Types> for Applier {
             return Ok(None);
         }
         fs::create_dir_all(&self.snapshots)?;
-        let target = self
-            .snapshots
-            .join(self.made.fetch_add(1, Ordering::Relaxed).to_string());
+        let target = self.snapshots.join(self.made.fetch_add(1, Ordering::Relaxed).to_string());
         let snapshot = SnapshotDir::Files(target.clone());
-        let blob = self
-            .thread
-            .ask(|done| Task::Checkpoint { target, done })
-            .await;
+        let blob = self.thread.ask(|done| Task::Checkpoint { target, done }).await;
         let (last_log_id, last_membership) = position_of(blob.map_err(io::Error::other)?)?;
-        let meta = SnapshotMeta {
-            last_log_id,
-            last_membership,
-        };
+        let meta = SnapshotMeta { last_log_id, last_membership };
         Ok(Some(Snapshot { meta, snapshot }))
     }
 }
@@ -229,28 +191,18 @@ impl Flusher {
     /// Flushes now; blocks the thread.
     pub(crate) fn flush(&self) -> Result<SnapshotMeta, StateMachineError> {
         let inner = self.inner.lock();
-        let flush = inner
-            .as_ref()
-            .ok_or_else(|| StateMachineError::new("this member has ended"))?;
+        let flush = inner.as_ref().ok_or_else(|| StateMachineError::new("this member has ended"))?;
         let start = std::time::Instant::now();
-        let (last_log_id, last_membership) =
-            position_of(flush.flush()?).map_err(StateMachineError::new)?;
+        let (last_log_id, last_membership) = position_of(flush.flush()?).map_err(StateMachineError::new)?;
         metrics::histogram!("forebay_raft_flush_seconds").record(start.elapsed());
-        let meta = SnapshotMeta {
-            last_log_id,
-            last_membership,
-        };
+        let meta = SnapshotMeta { last_log_id, last_membership };
         *self.flushed.lock() = Some(meta.clone());
         Ok(meta)
     }
 
     /// The index up to which the state machine is known to be durable.
     pub(crate) fn flushed_index(&self) -> Option<u64> {
-        self.flushed
-            .lock()
-            .as_ref()
-            .and_then(|meta| meta.last_log_id)
-            .map(|id| id.index)
+        self.flushed.lock().as_ref().and_then(|meta| meta.last_log_id).map(|id| id.index)
     }
 
     /// Lets go of the state machine: there are no flushes from here on.
@@ -265,14 +217,8 @@ impl RaftSnapshotBuilder<Types> for Flusher {
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let flusher = self.clone();
         let flush = tokio::task::spawn_blocking(move || flusher.flush());
-        let meta = flush
-            .await
-            .map_err(io::Error::other)?
-            .map_err(io::Error::other)?;
-        Ok(Snapshot {
-            meta,
-            snapshot: SnapshotDir::Flushed,
-        })
+        let meta = flush.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        Ok(Snapshot { meta, snapshot: SnapshotDir::Flushed })
     }
 }
 

@@ -14,19 +14,9 @@ use crate::state_machine::{Batch, Entry, StateMachine, StateMachineError};
 
 /// Something for the thread to do, and whom to tell.
 pub(crate) enum Task {
-    Apply {
-        entries: Vec<Entry>,
-        applied: Bytes,
-        done: Answer<Vec<Bytes>>,
-    },
-    Checkpoint {
-        target: PathBuf,
-        done: Answer<Option<Bytes>>,
-    },
-    Install {
-        source: PathBuf,
-        done: Answer<Option<Bytes>>,
-    },
+    Apply { entries: Vec<Entry>, applied: Bytes, done: Answer<Vec<Bytes>> },
+    Checkpoint { target: PathBuf, done: Answer<Option<Bytes>> },
+    Install { source: PathBuf, done: Answer<Option<Bytes>> },
     Stop,
 }
 
@@ -45,20 +35,12 @@ impl ApplyThread {
         let builder = std::thread::Builder::new().name("raft-apply".to_owned());
         let thread = builder
             .spawn(move || run(machine, &queue))
-            .map_err(|e| OpenError::Start {
-                reason: format!("cannot start a thread: {e}"),
-            })?;
-        Ok(ApplyThread {
-            tasks,
-            thread: Mutex::new(Some(thread)),
-        })
+            .map_err(|e| OpenError::Start { reason: format!("cannot start a thread: {e}") })?;
+        Ok(ApplyThread { tasks, thread: Mutex::new(Some(thread)) })
     }
 
     /// Has the thread do something and waits for the answer.
-    pub(crate) async fn ask<T>(
-        &self,
-        task: impl FnOnce(Answer<T>) -> Task,
-    ) -> Result<T, StateMachineError> {
+    pub(crate) async fn ask<T>(&self, task: impl FnOnce(Answer<T>) -> Task) -> Result<T, StateMachineError> {
         let (done, answer) = oneshot::channel();
         let gone = || StateMachineError::new("the applying thread has ended");
         self.tasks.send(task(done)).map_err(|_| gone())?;
@@ -85,11 +67,7 @@ fn run(mut machine: Box<dyn StateMachine>, tasks: &Receiver<Task>) {
     for task in tasks {
         // An asker that is gone needs no answer.
         match task {
-            Task::Apply {
-                entries,
-                applied,
-                done,
-            } => drop(done.send(apply(machine.as_mut(), &entries, &applied))),
+            Task::Apply { entries, applied, done } => drop(done.send(apply(machine.as_mut(), &entries, &applied))),
             Task::Checkpoint { target, done } => drop(done.send(machine.checkpoint(&target))),
             Task::Install { source, done } => {
                 drop(done.send(machine.install(&source).and_then(|()| machine.applied())))
@@ -99,20 +77,14 @@ fn run(mut machine: Box<dyn StateMachine>, tasks: &Receiver<Task>) {
     }
 }
 
-fn apply(
-    machine: &mut dyn StateMachine,
-    entries: &[Entry],
-    applied: &Bytes,
-) -> Result<Vec<Bytes>, StateMachineError> {
+fn apply(machine: &mut dyn StateMachine, entries: &[Entry], applied: &Bytes) -> Result<Vec<Bytes>, StateMachineError> {
     let start = Instant::now();
     let replies = machine.apply(Batch { entries, applied })?;
     metrics::histogram!("forebay_raft_apply_seconds").record(start.elapsed());
     metrics::histogram!("forebay_raft_entries_per_apply").record(entries.len() as f64);
     if replies.len() != entries.len() {
         let (got, wanted) = (replies.len(), entries.len());
-        return Err(StateMachineError::new(format!(
-            "it gave {got} replies to {wanted} commands"
-        )));
+        return Err(StateMachineError::new(format!("it gave {got} replies to {wanted} commands")));
     }
     Ok(replies)
 }

@@ -111,11 +111,7 @@ impl Health {
 impl Consensus {
     /// Opens the log in `dir` (made when missing), brings `machine` up to the log and, as the only member, takes the lead
     /// before it returns. A new directory starts a group of one.
-    pub async fn open(
-        settings: Settings,
-        dir: &Path,
-        machine: Box<dyn StateMachine>,
-    ) -> Result<Consensus, OpenError> {
+    pub async fn open(settings: Settings, dir: &Path, machine: Box<dyn StateMachine>) -> Result<Consensus, OpenError> {
         settings.check()?;
         let health = Arc::new(Health::new());
         let (lock, log) = open_log(&settings, dir, &health).await?;
@@ -140,12 +136,7 @@ impl Consensus {
             keeper: Mutex::new(Some(tokio::spawn(keeper.run()))),
             lock: Mutex::new(Some(lock)),
         };
-        let sole = start::lead_if_alone(
-            &consensus.raft,
-            &consensus.settings.member,
-            &consensus.health,
-        )
-        .await?;
+        let sole = start::lead_if_alone(&consensus.raft, &consensus.settings.member, &consensus.health).await?;
         consensus.sole.store(sole, Ordering::Release);
         Ok(consensus)
     }
@@ -154,10 +145,7 @@ impl Consensus {
     ///
     /// Waits while too many bytes are under way. Dropping the future does not withdraw the command.
     pub async fn propose(&self, command: Bytes) -> Result<Bytes, ConsensusError> {
-        let (length, limit) = (
-            command.len(),
-            self.settings.command_bytes_max.bytes() as usize,
-        );
+        let (length, limit) = (command.len(), self.settings.command_bytes_max.bytes() as usize);
         if length > limit {
             return Err(ConsensusError::TooLarge { length, limit });
         }
@@ -167,9 +155,7 @@ impl Consensus {
             return Err(stopped);
         }
         let response = self.raft.client_write(Command(command)).await;
-        response
-            .map(|response| response.data.0)
-            .map_err(|e| self.write_error(e))
+        response.map(|response| response.data.0).map_err(|e| self.write_error(e))
     }
 
     /// When this returns, a read of the state machine's local state sees everything that was acknowledged before the call.
@@ -238,11 +224,7 @@ impl Consensus {
         let end = tokio::task::spawn_blocking(move || {
             thread.join();
             // After a failed write nothing is known; the log will tell at the next start.
-            let flushed = if failed {
-                Ok(())
-            } else {
-                flusher.flush().map(drop)
-            };
+            let flushed = if failed { Ok(()) } else { flusher.flush().map(drop) };
             flusher.close();
             log.close();
             flushed
@@ -257,9 +239,7 @@ impl Consensus {
     fn write_error(&self, error: RaftError<Types, ClientWriteError<Types>>) -> ConsensusError {
         match error {
             RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => not_leader(to),
-            RaftError::APIError(other) => ConsensusError::Unknown {
-                reason: other.to_string(),
-            },
+            RaftError::APIError(other) => ConsensusError::Unknown { reason: other.to_string() },
             RaftError::Fatal(fatal) => self.fatal(&fatal.to_string()),
         }
     }
@@ -274,11 +254,7 @@ impl Consensus {
 
     fn fatal(&self, reason: &str) -> ConsensusError {
         self.health.fail(reason);
-        self.health
-            .stopped()
-            .unwrap_or_else(|| ConsensusError::Stopped {
-                reason: reason.to_owned(),
-            })
+        self.health.stopped().unwrap_or_else(|| ConsensusError::Stopped { reason: reason.to_owned() })
     }
 }
 
@@ -323,9 +299,7 @@ async fn open_log(
         )?;
         Ok((lock, Arc::new(log)))
     });
-    open.await.map_err(|e| OpenError::Start {
-        reason: e.to_string(),
-    })?
+    open.await.map_err(|e| OpenError::Start { reason: e.to_string() })?
 }
 
 impl Health {
@@ -348,9 +322,7 @@ impl Health {
 
 fn not_leader(to: ForwardToLeader<Types>) -> ConsensusError {
     let leader = to.leader_id.zip(to.leader_node);
-    ConsensusError::NotLeader {
-        leader: leader.map(|(id, node)| member(id, &node.addr)),
-    }
+    ConsensusError::NotLeader { leader: leader.map(|(id, node)| member(id, &node.addr)) }
 }
 
 fn leader_in(metrics: &RaftMetrics<Types>) -> Option<Member> {
@@ -360,10 +332,7 @@ fn leader_in(metrics: &RaftMetrics<Types>) -> Option<Member> {
 }
 
 fn member(id: u64, address: &str) -> Member {
-    Member {
-        id: MemberId(id),
-        address: address.to_owned(),
-    }
+    Member { id: MemberId(id), address: address.to_owned() }
 }
 
 const _: fn() = || {

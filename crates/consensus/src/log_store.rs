@@ -44,8 +44,7 @@ impl LogStore {
         let (tell, told) = oneshot::channel();
         // The receiver is gone only when the caller was dropped: nobody is left to tell.
         start(&self.log, Box::new(move |result| drop(tell.send(result))));
-        told.await
-            .map_err(|_| io::Error::other("the log is closed"))?
+        told.await.map_err(|_| io::Error::other("the log is closed"))?
     }
 }
 
@@ -66,10 +65,7 @@ impl RaftLogReader<Types> for LogStore {
         }
     }
 
-    async fn entries_stream<RB>(
-        &mut self,
-        range: RB,
-    ) -> impl Stream<Item = io::Result<RaftEntry>> + OptionalSend
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<RaftEntry>> + OptionalSend
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
@@ -80,9 +76,7 @@ impl RaftLogReader<Types> for LogStore {
             async move {
                 let entries = store.read(from, to).await?;
                 let next = entries.last().map(|last| last.log_id.index + 1);
-                Ok::<_, io::Error>(
-                    next.map(|next| (futures::stream::iter(entries.into_iter().map(Ok)), next)),
-                )
+                Ok::<_, io::Error>(next.map(|next| (futures::stream::iter(entries.into_iter().map(Ok)), next)))
             }
         });
         Box::pin(futures::TryStreamExt::try_flatten(chunks))
@@ -98,11 +92,7 @@ impl RaftLogReader<Types> for LogStore {
         }))
     }
 
-    async fn limited_get_log_entries(
-        &mut self,
-        start: u64,
-        end: u64,
-    ) -> io::Result<Vec<RaftEntry>> {
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<RaftEntry>> {
         self.read(start, end).await
     }
 }
@@ -112,10 +102,7 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
         let (purged, last) = self.log.bounds();
-        Ok(LogState {
-            last_purged_log_id: purged.map(log_id),
-            last_log_id: last.map(log_id),
-        })
+        Ok(LogState { last_purged_log_id: purged.map(log_id), last_log_id: last.map(log_id) })
     }
 
     async fn get_log_reader(&mut self) -> LogStore {
@@ -123,11 +110,8 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &RaftVote) -> io::Result<()> {
-        let vote = StoredVote {
-            term: vote.leader_id.term,
-            member: vote.leader_id.voted_for,
-            committed: vote.committed,
-        };
+        let vote =
+            StoredVote { term: vote.leader_id.term, member: vote.leader_id.voted_for, committed: vote.committed };
         self.wait(|log, done| log.save_vote(vote, done)).await
     }
 
@@ -137,21 +121,16 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let records = entries.into_iter().map(to_record).collect();
-        self.log.append(
-            records,
-            Box::new(move |result| callback.io_completed(result)),
-        );
+        self.log.append(records, Box::new(move |result| callback.io_completed(result)));
         Ok(())
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
-        self.wait(|log, done| log.truncate_after(last_log_id.map(position), done))
-            .await
+        self.wait(|log, done| log.truncate_after(last_log_id.map(position), done)).await
     }
 
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
-        self.wait(|log, done| log.purge(position(log_id), done))
-            .await
+        self.wait(|log, done| log.purge(position(log_id), done)).await
     }
 }
 

@@ -21,13 +21,8 @@ pub(crate) struct Members {
 impl Members {
     /// As openraft has it.
     pub(crate) fn of(membership: &Membership<u64, BasicNode>) -> Members {
-        let addresses = membership
-            .nodes()
-            .map(|(id, node)| (*id, node.addr.clone()));
-        Members {
-            voters: membership.get_joint_config().clone(),
-            addresses: addresses.collect(),
-        }
+        let addresses = membership.nodes().map(|(id, node)| (*id, node.addr.clone()));
+        Members { voters: membership.get_joint_config().clone(), addresses: addresses.collect() }
     }
 
     /// As openraft wants it. The error says what does not fit together.
@@ -35,19 +30,14 @@ impl Members {
         if self.voters.is_empty() && self.addresses.is_empty() {
             return Ok(Membership::default());
         }
-        let nodes = self
-            .addresses
-            .iter()
-            .map(|(id, addr)| (*id, BasicNode::new(addr)));
+        let nodes = self.addresses.iter().map(|(id, addr)| (*id, BasicNode::new(addr)));
         let nodes: BTreeMap<u64, BasicNode> = nodes.collect();
         Membership::new(self.voters.clone(), nodes).map_err(|e| e.to_string())
     }
 
     /// The bytes of the payload of a record.
     pub(crate) fn encode(&self) -> Bytes {
-        serde_json::to_vec(self)
-            .expect("numbers and strings always serialize")
-            .into()
+        serde_json::to_vec(self).expect("numbers and strings always serialize").into()
     }
 
     /// Reads what [`Members::encode`] wrote.
@@ -69,10 +59,7 @@ pub(crate) struct Applied {
 
 impl Applied {
     /// From openraft's view.
-    pub(crate) fn of(
-        last: LogId,
-        members: &StoredMembership<LeaderTerm, u64, BasicNode>,
-    ) -> Applied {
+    pub(crate) fn of(last: LogId, members: &StoredMembership<LeaderTerm, u64, BasicNode>) -> Applied {
         let last = position(last);
         Applied {
             term: last.term,
@@ -84,31 +71,21 @@ impl Applied {
 
     /// The last applied entry.
     pub(crate) fn last(&self) -> LogId {
-        log_id(Position {
-            term: self.term,
-            index: self.index,
-        })
+        log_id(Position { term: self.term, index: self.index })
     }
 
     /// The members at that entry.
-    pub(crate) fn membership(
-        &self,
-    ) -> Result<StoredMembership<LeaderTerm, u64, BasicNode>, String> {
-        let at = self
-            .members_at
-            .map(|(term, index)| log_id(Position { term, index }));
+    pub(crate) fn membership(&self) -> Result<StoredMembership<LeaderTerm, u64, BasicNode>, String> {
+        let at = self.members_at.map(|(term, index)| log_id(Position { term, index }));
         Ok(StoredMembership::new(at, self.members.membership()?))
     }
 
     pub(crate) fn encode(&self) -> Bytes {
-        serde_json::to_vec(self)
-            .expect("numbers and strings always serialize")
-            .into()
+        serde_json::to_vec(self).expect("numbers and strings always serialize").into()
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Applied, String> {
-        serde_json::from_slice(bytes)
-            .map_err(|e| format!("the applied position is not readable: {e}"))
+        serde_json::from_slice(bytes).map_err(|e| format!("the applied position is not readable: {e}"))
     }
 }
 
@@ -121,16 +98,10 @@ mod tests {
         for membership in [
             Membership::default(),
             Membership::new_with_defaults(vec![BTreeSet::from([1])], []),
-            Membership::new_with_defaults(
-                vec![BTreeSet::from([1, 2]), BTreeSet::from([2, 3])],
-                [9],
-            ),
+            Membership::new_with_defaults(vec![BTreeSet::from([1, 2]), BTreeSet::from([2, 3])], [9]),
         ] {
             let bytes = Members::of(&membership).encode();
-            assert_eq!(
-                Members::decode(&bytes).unwrap().membership().unwrap(),
-                membership
-            );
+            assert_eq!(Members::decode(&bytes).unwrap().membership().unwrap(), membership);
         }
     }
 }

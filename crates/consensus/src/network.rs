@@ -5,9 +5,7 @@ use std::future::Future;
 
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::RPCOption;
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
-};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
 use openraft::{AnyError, BasicNode, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
 use crate::applier::SnapshotDir;
@@ -40,11 +38,7 @@ impl RaftNetworkV2<Types> for Alone {
         Err(RPCError::Unreachable(unreachable()))
     }
 
-    async fn vote(
-        &mut self,
-        _: VoteRequest<Types>,
-        _: RPCOption,
-    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+    async fn vote(&mut self, _: VoteRequest<Types>, _: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
         Err(RPCError::Unreachable(unreachable()))
     }
 

@@ -70,10 +70,7 @@ pub(crate) fn log_id(position: Position) -> LogId {
 
 /// The place as the log names it.
 pub(crate) fn position(id: LogId) -> Position {
-    Position {
-        term: id.leader_id.term,
-        index: id.index,
-    }
+    Position { term: id.leader_id.term, index: id.index }
 }
 
 /// An entry as the log stores it.
@@ -84,12 +81,7 @@ pub(crate) fn to_record(entry: RaftEntry) -> Record {
         EntryPayload::Normal(command) => (RecordKind::Command, command.0),
         EntryPayload::Membership(members) => (RecordKind::Members, Members::of(&members).encode()),
     };
-    Record {
-        index,
-        term,
-        kind,
-        payload,
-    }
+    Record { index, term, kind, payload }
 }
 
 /// A record as openraft has it.
@@ -100,16 +92,11 @@ pub(crate) fn to_entry(record: Record) -> io::Result<RaftEntry> {
         RecordKind::Command => EntryPayload::Normal(Command(record.payload)),
         RecordKind::Members => EntryPayload::Membership(membership(&record.payload)?),
     };
-    Ok(RaftEntry {
-        log_id: log_id(Position { term, index }),
-        payload,
-    })
+    Ok(RaftEntry { log_id: log_id(Position { term, index }), payload })
 }
 
 fn membership(payload: &[u8]) -> io::Result<Membership<u64, BasicNode>> {
-    Members::decode(payload)
-        .and_then(|members| members.membership())
-        .map_err(invalid)
+    Members::decode(payload).and_then(|members| members.membership()).map_err(invalid)
 }
 
 /// The error of stored bytes that make no sense.

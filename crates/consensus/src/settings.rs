@@ -73,19 +73,9 @@ impl Settings {
     pub(crate) fn check(&self) -> Result<(), OpenError> {
         let command = self.command_bytes_max.bytes();
         let limits = [
-            (
-                "segment_bytes",
-                self.segment_bytes.bytes(),
-                1 << 10,
-                1 << 30,
-            ),
+            ("segment_bytes", self.segment_bytes.bytes(), 1 << 10, 1 << 30),
             ("command_bytes_max", command, 1, 128 << 20),
-            (
-                "in_flight_bytes",
-                self.in_flight_bytes.bytes(),
-                command,
-                4 << 30,
-            ),
+            ("in_flight_bytes", self.in_flight_bytes.bytes(), command, 4 << 30),
         ];
         for (name, value, low, high) in limits {
             if !(low..=high).contains(&value) {
@@ -93,8 +83,7 @@ impl Settings {
                 return Err(OpenError::Start { reason });
             }
         }
-        if self.heartbeat_interval.is_zero() || self.election_timeout < 2 * self.heartbeat_interval
-        {
+        if self.heartbeat_interval.is_zero() || self.election_timeout < 2 * self.heartbeat_interval {
             let (election, heartbeat) = (self.election_timeout, self.heartbeat_interval);
             let reason = format!(
                 "election_timeout is {election:?}, and must be at least twice heartbeat_interval, {heartbeat:?}"

@@ -21,16 +21,10 @@ use crate::settings::{Member, Settings};
 pub(crate) type Engine = Raft<Types, Applier>;
 
 /// Starts the engine on the log and the state machine.
-pub(crate) async fn start(
-    settings: &Settings,
-    log: LogStore,
-    applier: Applier,
-) -> Result<Engine, OpenError> {
+pub(crate) async fn start(settings: &Settings, log: LogStore, applier: Applier) -> Result<Engine, OpenError> {
     let config = config(settings).validate().map_err(refused)?;
     let id = settings.member.id.0;
-    Raft::new(id, Arc::new(config), Alone, log, applier)
-        .await
-        .map_err(refused)
+    Raft::new(id, Arc::new(config), Alone, log, applier).await.map_err(refused)
 }
 
 fn config(settings: &Settings) -> Config {
@@ -52,11 +46,7 @@ fn config(settings: &Settings) -> Config {
 }
 
 /// Makes a new directory a group of one, and as the only member takes the lead and applies all of the log. Says whether it is the only member.
-pub(crate) async fn lead_if_alone(
-    raft: &Engine,
-    member: &Member,
-    health: &Health,
-) -> Result<bool, OpenError> {
+pub(crate) async fn lead_if_alone(raft: &Engine, member: &Member, health: &Health) -> Result<bool, OpenError> {
     let id = member.id.0;
     if raft.is_initialized().await.map_err(refused)? {
         let voters: Vec<u64> = raft.voter_ids().collect();
@@ -74,10 +64,7 @@ pub(crate) async fn lead_if_alone(
             && applied.is_some_and(|applied| applied.leader_id.term == metrics.current_term)
             && applied.map(|applied| applied.index) == metrics.last_log_index
     };
-    let lead = raft
-        .wait(Some(Duration::MAX / 4))
-        .metrics(ready, "leads and has applied the log")
-        .await;
+    let lead = raft.wait(Some(Duration::MAX / 4)).metrics(ready, "leads and has applied the log").await;
     match lead {
         Ok(_) => Ok(true),
         Err(e) => Err(refused(health.failure().unwrap_or_else(|| e.to_string()))),
@@ -136,7 +123,5 @@ pub(crate) fn metrics_of(raft: &Engine) -> RaftMetrics<Types> {
 }
 
 fn refused(reason: impl ToString) -> OpenError {
-    OpenError::Start {
-        reason: reason.to_string(),
-    }
+    OpenError::Start { reason: reason.to_string() }
 }

@@ -21,15 +21,7 @@ struct Builder {
 impl Builder {
     fn open(&self, dir: &Path) -> (LogStore, Applier) {
         let nothing = (Box::new(|_: &str| ()), Box::new(|_| ()));
-        let log = Log::open(
-            Arc::new(OsDisk),
-            dir,
-            MemberId(0),
-            self.settings,
-            nothing.0,
-            nothing.1,
-        )
-        .unwrap();
+        let log = Log::open(Arc::new(OsDisk), dir, MemberId(0), self.settings, nothing.0, nothing.1).unwrap();
         let applier = Applier::new(Ledger::in_memory().boxed(), dir.join("snapshots")).unwrap();
         (LogStore::new(Arc::new(log)), applier)
     }
@@ -44,27 +36,16 @@ impl StoreBuilder<Types, LogStore, Applier, TempDir> for Builder {
 }
 
 fn check(settings: LogSettings) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime
-        .block_on(Suite::test_all(Builder { settings }))
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(Suite::test_all(Builder { settings })).unwrap();
 }
 
 #[test]
 fn the_suite_passes_with_everything_in_memory() {
-    check(LogSettings {
-        segment_bytes: 32 << 20,
-        cache_bytes: 32 << 20,
-    });
+    check(LogSettings { segment_bytes: 32 << 20, cache_bytes: 32 << 20 });
 }
 
 #[test]
 fn the_suite_passes_with_everything_read_from_small_segments() {
-    check(LogSettings {
-        segment_bytes: 256,
-        cache_bytes: 0,
-    });
+    check(LogSettings { segment_bytes: 256, cache_bytes: 0 });
 }

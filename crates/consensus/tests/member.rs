@@ -15,16 +15,11 @@ use forebay_consensus::{Consensus, ConsensusError, Member, MemberId, OpenError, 
 use ledger::{Ledger, reply};
 
 fn settings() -> Settings {
-    Settings::new(Member {
-        id: MemberId(1),
-        address: "127.0.0.1:1".to_owned(),
-    })
+    Settings::new(Member { id: MemberId(1), address: "127.0.0.1:1".to_owned() })
 }
 
 async fn open(dir: &Path, ledger: &Ledger) -> Consensus {
-    Consensus::open(settings(), &dir.join("log"), ledger.boxed())
-        .await
-        .unwrap()
+    Consensus::open(settings(), &dir.join("log"), ledger.boxed()).await.unwrap()
 }
 
 fn command(n: usize) -> Bytes {
@@ -46,35 +41,22 @@ async fn a_new_member_leads_at_once_and_answers() {
     let ledger = Ledger::in_memory();
     let start = Instant::now();
     let member = open(dir.path(), &ledger).await;
-    assert!(
-        start.elapsed() < Duration::from_millis(500),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
     assert!(member.is_leader());
     assert_eq!(member.leader(), Some(settings().member));
     for n in 0..10 {
-        assert_eq!(
-            member.propose(command(n)).await.unwrap(),
-            reply(n, &command(n))
-        );
+        assert_eq!(member.propose(command(n)).await.unwrap(), reply(n, &command(n)));
         member.read_barrier().await.unwrap();
         assert_eq!(ledger.commands().len(), n + 1);
     }
     let status = member.status();
     assert_eq!(status.members, [settings().member]);
-    until("the status", || {
-        member.status().applied_index == member.status().last_index
-    })
-    .await;
+    until("the status", || member.status().applied_index == member.status().last_index).await;
     assert!(status.term >= 1);
     member.shutdown().await.unwrap();
     member.shutdown().await.unwrap();
     let refused = member.propose(command(0)).await.unwrap_err();
-    assert!(
-        matches!(refused, ConsensusError::Stopped { .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, ConsensusError::Stopped { .. }), "{refused}");
     assert!(member.read_barrier().await.is_err());
 }
 
@@ -87,17 +69,10 @@ async fn a_clean_restart_applies_nothing_again() {
         assert_eq!(ledger.commands().len(), run * 20);
         let start = Instant::now();
         let member = open(dir.path(), &ledger).await;
-        assert!(
-            start.elapsed() < Duration::from_millis(500),
-            "{:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
         assert_eq!(ledger.commands().len(), run * 20);
         for n in run * 20..(run + 1) * 20 {
-            assert_eq!(
-                member.propose(command(n)).await.unwrap(),
-                reply(n, &command(n))
-            );
+            assert_eq!(member.propose(command(n)).await.unwrap(), reply(n, &command(n)));
         }
         member.shutdown().await.unwrap();
     }
@@ -140,11 +115,7 @@ async fn many_proposals_share_a_sync() {
         client.await.unwrap();
     }
     let syncs = member.status().log_syncs - before;
-    assert!(
-        syncs as usize * 4 <= CLIENTS * EACH,
-        "{syncs} syncs for {} commands",
-        CLIENTS * EACH
-    );
+    assert!(syncs as usize * 4 <= CLIENTS * EACH, "{syncs} syncs for {} commands", CLIENTS * EACH);
     let mut commands = ledger.commands();
     commands.sort();
     let mut expected: Vec<Bytes> = (0..CLIENTS * EACH).map(command).collect();
@@ -165,9 +136,7 @@ async fn the_log_forgets_what_is_flushed_and_only_that() {
     settings.cache_bytes = ByteSize::kib(8);
     settings.retained_entries = 10;
     let log = dir.path().join("log");
-    let member = Consensus::open(settings.clone(), &log, ledger.boxed())
-        .await
-        .unwrap();
+    let member = Consensus::open(settings.clone(), &log, ledger.boxed()).await.unwrap();
     for n in 0..4000 {
         member.propose(command(n)).await.unwrap();
     }
@@ -180,17 +149,9 @@ async fn the_log_forgets_what_is_flushed_and_only_that() {
     let crashed = copy(dir.path());
     let ledger = Ledger::at(&crashed.path().join("state"));
     assert!(ledger.commands().len() < 4000);
-    let member = Consensus::open(settings, &crashed.path().join("log"), ledger.boxed())
-        .await
-        .unwrap();
-    assert_eq!(
-        ledger.commands(),
-        (0..4000).map(command).collect::<Vec<_>>()
-    );
-    assert_eq!(
-        member.propose(command(4000)).await.unwrap(),
-        reply(4000, &command(4000))
-    );
+    let member = Consensus::open(settings, &crashed.path().join("log"), ledger.boxed()).await.unwrap();
+    assert_eq!(ledger.commands(), (0..4000).map(command).collect::<Vec<_>>());
+    assert_eq!(member.propose(command(4000)).await.unwrap(), reply(4000, &command(4000)));
     member.shutdown().await.unwrap();
 }
 
@@ -203,19 +164,14 @@ async fn large_commands_go_through_and_too_large_ones_do_not() {
     let large: Vec<Bytes> = (0..12).map(|n| Bytes::from(vec![n; 1 << 20])).collect();
     for run in 0..2 {
         let ledger = Ledger::in_memory();
-        let member = Consensus::open(settings.clone(), &dir.path().join("log"), ledger.boxed())
-            .await
-            .unwrap();
+        let member = Consensus::open(settings.clone(), &dir.path().join("log"), ledger.boxed()).await.unwrap();
         if run == 0 {
             for command in &large {
                 member.propose(command.clone()).await.unwrap();
             }
         }
         assert_eq!(ledger.commands(), large);
-        let refused = member
-            .propose(vec![0; (4 << 20) + 1].into())
-            .await
-            .unwrap_err();
+        let refused = member.propose(vec![0; (4 << 20) + 1].into()).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::InvalidArgument, "{refused}");
         member.shutdown().await.unwrap();
     }
@@ -239,32 +195,14 @@ async fn a_second_process_another_member_and_a_newer_format_are_refused() {
 
     let identity = log.join("member.json");
     let known = fs::read_to_string(&identity).unwrap();
-    fs::write(
-        &identity,
-        known.replace("\"format\":1", "\"format\":2,\"new\":{}"),
-    )
-    .unwrap();
+    fs::write(&identity, known.replace("\"format\":1", "\"format\":2,\"new\":{}")).unwrap();
     let before = segments(&log);
     let error = refused(settings()).await.err().unwrap();
-    assert!(
-        matches!(
-            error,
-            OpenError::NewerFormat {
-                found: 2,
-                known: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, OpenError::NewerFormat { found: 2, known: 1, .. }), "{error}");
     assert_eq!(segments(&log), before);
 
     fs::write(&identity, known).unwrap();
-    open(dir.path(), &Ledger::in_memory())
-        .await
-        .shutdown()
-        .await
-        .unwrap();
+    open(dir.path(), &Ledger::in_memory()).await.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,20 +220,10 @@ async fn damage_in_the_middle_is_refused_and_named() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x10;
     fs::write(&file, &bytes).unwrap();
-    let error = Consensus::open(settings(), &log, Ledger::in_memory().boxed())
-        .await
-        .err()
-        .unwrap();
+    let error = Consensus::open(settings(), &log, Ledger::in_memory().boxed()).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
-    assert!(
-        error.to_string().contains(".log is damaged at offset"),
-        "{error}"
-    );
-    assert_eq!(
-        fs::read(&file).unwrap(),
-        bytes,
-        "a refused log is left alone"
-    );
+    assert!(error.to_string().contains(".log is damaged at offset"), "{error}");
+    assert_eq!(fs::read(&file).unwrap(), bytes, "a refused log is left alone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -303,14 +231,9 @@ async fn a_state_machine_that_fails_stops_the_member() {
     let dir = tempfile::tempdir().unwrap();
     let member = open(dir.path(), &Ledger::in_memory()).await;
     member.propose(command(0)).await.unwrap();
-    let error = member
-        .propose(Bytes::from_static(b"poison"))
-        .await
-        .unwrap_err();
+    let error = member.propose(Bytes::from_static(b"poison")).await.unwrap_err();
     assert!(matches!(error, ConsensusError::Stopped { .. }), "{error}");
-    let reason = tokio::time::timeout(Duration::from_secs(10), member.failed())
-        .await
-        .unwrap();
+    let reason = tokio::time::timeout(Duration::from_secs(10), member.failed()).await.unwrap();
     assert!(reason.contains("poisoned"), "{reason}");
     assert!(member.propose(command(1)).await.is_err());
     assert!(member.read_barrier().await.is_err());
@@ -340,11 +263,7 @@ fn copy(dir: &Path) -> tempfile::TempDir {
         for entry in fs::read_dir(dir.join(folder)).unwrap() {
             let entry = entry.unwrap();
             if entry.file_type().unwrap().is_file() {
-                fs::copy(
-                    entry.path(),
-                    copy.path().join(folder).join(entry.file_name()),
-                )
-                .unwrap();
+                fs::copy(entry.path(), copy.path().join(folder).join(entry.file_name())).unwrap();
             }
         }
     }

@@ -29,9 +29,7 @@ pub(crate) fn lock(dir: &Path) -> Result<DirectoryLock, OpenError> {
     let file = File::create(&path).map_err(io_error("create", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(DirectoryLock { _file: file }),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked {
-            dir: dir.to_owned(),
-        }),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { dir: dir.to_owned() }),
         Err(TryLockError::Error(e)) => Err(io_error("lock", &path)(e)),
     }
 }
@@ -56,26 +54,14 @@ pub(crate) fn identify(disk: &dyn Disk, dir: &Path, member: MemberId) -> Result<
         Err(e) if e.kind() == io::ErrorKind::NotFound => return found(disk, dir, &path, member),
         Err(e) => return Err(io_error("read", &path)(e)),
     };
-    let corrupt = |e: serde_json::Error| OpenError::Corrupt {
-        file: path.clone(),
-        offset: 0,
-        reason: e.to_string(),
-    };
+    let corrupt = |e: serde_json::Error| OpenError::Corrupt { file: path.clone(), offset: 0, reason: e.to_string() };
     let AnyFormat { format } = serde_json::from_slice(&bytes).map_err(corrupt)?;
     if format > FORMAT {
-        return Err(OpenError::NewerFormat {
-            dir: dir.to_owned(),
-            found: format,
-            known: FORMAT,
-        });
+        return Err(OpenError::NewerFormat { dir: dir.to_owned(), found: format, known: FORMAT });
     }
     let identity: Identity = serde_json::from_slice(&bytes).map_err(corrupt)?;
     if identity.member != member.0 {
-        return Err(OpenError::WrongMember {
-            dir: dir.to_owned(),
-            found: MemberId(identity.member),
-            wanted: member,
-        });
+        return Err(OpenError::WrongMember { dir: dir.to_owned(), found: MemberId(identity.member), wanted: member });
     }
     Ok(())
 }
@@ -90,10 +76,7 @@ fn found(disk: &dyn Disk, dir: &Path, path: &Path, member: MemberId) -> Result<(
             reason: "the file is missing beside a log".to_owned(),
         });
     }
-    let identity = Identity {
-        format: FORMAT,
-        member: member.0,
-    };
+    let identity = Identity { format: FORMAT, member: member.0 };
     let bytes = serde_json::to_vec(&identity).expect("two numbers always serialize");
     replace_file(disk, path, &bytes).map_err(io_error("write", path))?;
     // The directory itself was perhaps just made: its own name must last, too.

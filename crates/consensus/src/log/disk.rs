@@ -48,11 +48,7 @@ pub(crate) fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Puts `bytes` at `path` so that after a crash there is the old file or the new one, and after the return the new one.
-pub(crate) fn replace_file(
-    disk: &dyn Disk,
-    path: &Path,
-    bytes: &[u8],
-) -> io::Result<Arc<dyn DiskFile>> {
+pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<Arc<dyn DiskFile>> {
     let temporary = path.with_extension(TEMPORARY);
     let file = disk.create(&temporary)?;
     file.write_at(bytes, 0)?;
@@ -89,9 +85,7 @@ impl Disk for OsDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(
-            OpenOptions::new().read(true).write(true).open(path)?,
-        ))
+        Ok(Arc::new(OpenOptions::new().read(true).write(true).open(path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

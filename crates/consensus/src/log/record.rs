@@ -99,12 +99,7 @@ pub(crate) fn decode(bytes: &Bytes, salt: u64) -> Result<Found, &'static str> {
     }
     let kind = RecordKind::from_code(header.kind).ok_or("the record is of an unknown kind")?;
     Ok(Found {
-        record: Record {
-            index: header.index,
-            term: header.term,
-            kind,
-            payload: bytes.slice(RECORD_HEADER..end),
-        },
+        record: Record { index: header.index, term: header.term, kind, payload: bytes.slice(RECORD_HEADER..end) },
         synced: header.synced,
     })
 }
@@ -152,12 +147,7 @@ mod tests {
     use super::*;
 
     fn record(payload: &'static [u8]) -> Record {
-        Record {
-            index: 7,
-            term: 3,
-            kind: RecordKind::Command,
-            payload: Bytes::from_static(payload),
-        }
+        Record { index: 7, term: 3, kind: RecordKind::Command, payload: Bytes::from_static(payload) }
     }
 
     #[test]

@@ -29,11 +29,7 @@ pub(crate) struct Recovered {
 
 /// Opens every segment in `dir`.
 pub(crate) fn recover(disk: &dyn Disk, dir: &Path) -> Result<Recovered, OpenError> {
-    let mut recovered = Recovered {
-        segments: Vec::new(),
-        last: None,
-        cut_bytes: 0,
-    };
+    let mut recovered = Recovered { segments: Vec::new(), last: None, cut_bytes: 0 };
     let mut paths = segment_paths(disk, dir)?.into_iter().peekable();
     while let Some(path) = paths.next() {
         let file = disk.open(&path).map_err(io_error("open", &path))?;
@@ -44,11 +40,7 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path) -> Result<Recovered, OpenErro
         if let Some(reason) = scan.damage {
             let is_last = paths.peek().is_none();
             if !is_last || damage_was_durable(&bytes, &header, &scan) {
-                return Err(OpenError::Corrupt {
-                    file: path,
-                    offset: u64::from(scan.end),
-                    reason: reason.to_owned(),
-                });
+                return Err(OpenError::Corrupt { file: path, offset: u64::from(scan.end), reason: reason.to_owned() });
             }
             recovered.cut_bytes = bytes.len() as u64 - u64::from(scan.end);
             cut(file.as_ref(), &path, &scan)?;
@@ -83,26 +75,17 @@ fn read_all(file: &dyn DiskFile, path: &Path) -> Result<Bytes, OpenError> {
         return Err(corrupt(path, 0, "the file is longer than any segment"));
     }
     let mut bytes = vec![0; length as usize];
-    file.read_at(&mut bytes, 0)
-        .map_err(io_error("read", path))?;
+    file.read_at(&mut bytes, 0).map_err(io_error("read", path))?;
     Ok(bytes.into())
 }
 
 fn read_header(dir: &Path, path: &Path, bytes: &[u8]) -> Result<SegmentHeader, OpenError> {
     let header = SegmentHeader::decode(bytes).map_err(|version| match version {
-        Some(found) => OpenError::NewerFormat {
-            dir: dir.to_owned(),
-            found,
-            known: FORMAT,
-        },
+        Some(found) => OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT },
         None => corrupt(path, 0, "the segment's header does not match its checksum"),
     })?;
     if *path != Segment::path(dir, header.first_index) {
-        return Err(corrupt(
-            path,
-            0,
-            "the file's name is not that of its first entry",
-        ));
+        return Err(corrupt(path, 0, "the file's name is not that of its first entry"));
     }
     Ok(header)
 }
@@ -117,8 +100,7 @@ fn join(
 ) -> Result<(), OpenError> {
     if header.starts_over {
         for old in recovered.segments.drain(..) {
-            disk.remove(&old.path)
-                .map_err(io_error("remove", &old.path))?;
+            disk.remove(&old.path).map_err(io_error("remove", &old.path))?;
             disk.sync_dir(dir).map_err(io_error("sync", dir))?;
         }
         return Ok(());
@@ -132,28 +114,17 @@ fn join(
 }
 
 fn cut(file: &dyn DiskFile, path: &Path, scan: &Scan) -> Result<(), OpenError> {
-    file.set_len(u64::from(scan.end))
-        .map_err(io_error("cut", path))?;
+    file.set_len(u64::from(scan.end)).map_err(io_error("cut", path))?;
     file.sync().map_err(io_error("sync", path))
 }
 
-fn write_again(
-    file: &dyn DiskFile,
-    path: &Path,
-    bytes: &Bytes,
-    scan: &Scan,
-) -> Result<(), OpenError> {
+fn write_again(file: &dyn DiskFile, path: &Path, bytes: &Bytes, scan: &Scan) -> Result<(), OpenError> {
     let batch = scan.synced.min(scan.end);
     let bytes = &bytes[batch as usize..scan.end as usize];
-    file.write_at(bytes, u64::from(batch))
-        .map_err(io_error("write", path))?;
+    file.write_at(bytes, u64::from(batch)).map_err(io_error("write", path))?;
     file.sync().map_err(io_error("sync", path))
 }
 
 fn corrupt(path: &Path, offset: u64, reason: &str) -> OpenError {
-    OpenError::Corrupt {
-        file: path.to_owned(),
-        offset,
-        reason: reason.to_owned(),
-    }
+    OpenError::Corrupt { file: path.to_owned(), offset, reason: reason.to_owned() }
 }

@@ -51,27 +51,14 @@ pub(crate) struct SegmentHeader {
 
 impl SegmentHeader {
     /// The header of a new segment that starts with `first_index`, after `previous`.
-    pub(crate) fn new(
-        first_index: u64,
-        previous: Option<Position>,
-        starts_over: bool,
-    ) -> SegmentHeader {
-        SegmentHeader {
-            salt: RandomState::new().hash_one(first_index),
-            first_index,
-            previous,
-            starts_over,
-        }
+    pub(crate) fn new(first_index: u64, previous: Option<Position>, starts_over: bool) -> SegmentHeader {
+        SegmentHeader { salt: RandomState::new().hash_one(first_index), first_index, previous, starts_over }
     }
 
     /// The bytes of the header.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut flags = 0;
-        flags |= if self.previous.is_some() {
-            HAS_PREVIOUS
-        } else {
-            0
-        };
+        flags |= if self.previous.is_some() { HAS_PREVIOUS } else { 0 };
         flags |= if self.starts_over { STARTS_OVER } else { 0 };
         let mut out = Vec::with_capacity(SEGMENT_HEADER as usize);
         out.extend_from_slice(MAGIC);
@@ -101,16 +88,8 @@ impl SegmentHeader {
         let salt = fields.get_u64_le();
         let first_index = fields.get_u64_le();
         let term = fields.get_u64_le();
-        let previous = (flags & HAS_PREVIOUS != 0).then(|| Position {
-            term,
-            index: first_index.saturating_sub(1),
-        });
-        Ok(SegmentHeader {
-            salt,
-            first_index,
-            previous,
-            starts_over: flags & STARTS_OVER != 0,
-        })
+        let previous = (flags & HAS_PREVIOUS != 0).then(|| Position { term, index: first_index.saturating_sub(1) });
+        Ok(SegmentHeader { salt, first_index, previous, starts_over: flags & STARTS_OVER != 0 })
     }
 }
 
@@ -142,30 +121,16 @@ impl Segment {
     }
 
     /// Makes a segment without records; durable when this returns.
-    pub(crate) fn create(
-        disk: &dyn Disk,
-        dir: &Path,
-        header: SegmentHeader,
-    ) -> io::Result<Segment> {
+    pub(crate) fn create(disk: &dyn Disk, dir: &Path, header: SegmentHeader) -> io::Result<Segment> {
         let path = Segment::path(dir, header.first_index);
         let file = replace_file(disk, &path, &header.encode())?;
-        Ok(Segment {
-            path,
-            file,
-            header,
-            marks: Vec::new(),
-            next_index: header.first_index,
-            end: SEGMENT_HEADER,
-        })
+        Ok(Segment { path, file, header, marks: Vec::new(), next_index: header.first_index, end: SEGMENT_HEADER })
     }
 
     /// The last remembered place at or before `index`.
     pub(crate) fn mark_before(&self, index: u64) -> Mark {
         let after = self.marks.partition_point(|mark| mark.index <= index);
-        let first = Mark {
-            index: self.header.first_index,
-            offset: SEGMENT_HEADER,
-        };
+        let first = Mark { index: self.header.first_index, offset: SEGMENT_HEADER };
         after.checked_sub(1).map_or(first, |i| self.marks[i])
     }
 
@@ -194,12 +159,7 @@ impl Segment {
     }
 
     /// Calls `visit` with each record from `mark` on and before `to`, until it says stop.
-    fn scan_from(
-        &self,
-        mark: Mark,
-        to: u64,
-        mut visit: impl FnMut(u32, Record) -> bool,
-    ) -> io::Result<()> {
+    fn scan_from(&self, mark: Mark, to: u64, mut visit: impl FnMut(u32, Record) -> bool) -> io::Result<()> {
         let mut next = mark;
         let mut wanted = READ_BYTES;
         while next.index < to && next.offset < self.end {
@@ -207,8 +167,7 @@ impl Segment {
             let mut at = 0;
             wanted = READ_BYTES;
             while next.index < to && at < chunk.len() {
-                let length =
-                    Header::parse(&chunk[at..]).map_or(0, |header| stored_len(header.length));
+                let length = Header::parse(&chunk[at..]).map_or(0, |header| stored_len(header.length));
                 if (length == 0 || length > chunk.len() - at) && at > 0 {
                     break;
                 }
@@ -219,8 +178,8 @@ impl Segment {
                     wanted = length as u64;
                     break;
                 }
-                let found = decode(&chunk.slice(at..), self.header.salt)
-                    .map_err(|reason| self.damaged(next.offset, reason))?;
+                let found =
+                    decode(&chunk.slice(at..), self.header.salt).map_err(|reason| self.damaged(next.offset, reason))?;
                 if found.record.index != next.index {
                     return Err(self.damaged(next.offset, "the record is not the next one"));
                 }
@@ -245,10 +204,7 @@ impl Segment {
 
     fn damaged(&self, offset: u32, reason: &str) -> io::Error {
         let path = self.path.display();
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("{path} is damaged at offset {offset}: {reason}"),
-        )
+        io::Error::new(io::ErrorKind::InvalidData, format!("{path} is damaged at offset {offset}: {reason}"))
     }
 }
 
@@ -290,9 +246,7 @@ pub(crate) fn scan(bytes: &Bytes, header: &SegmentHeader) -> Scan {
     while (scan.end as usize) < bytes.len() {
         let rest = bytes.slice(scan.end as usize..);
         let found = match decode(&rest, header.salt) {
-            Ok(found) if found.record.stored_len() > rest.len() => {
-                Err("the record's padding is incomplete")
-            }
+            Ok(found) if found.record.stored_len() > rest.len() => Err("the record's padding is incomplete"),
             other => other,
         };
         match found {
@@ -303,13 +257,7 @@ pub(crate) fn scan(bytes: &Bytes, header: &SegmentHeader) -> Scan {
                     scan.misplaced = true;
                     return scan;
                 }
-                remember(
-                    &mut scan.marks,
-                    Mark {
-                        index,
-                        offset: scan.end,
-                    },
-                );
+                remember(&mut scan.marks, Mark { index, offset: scan.end });
                 scan.synced = found.synced;
                 scan.last = Some(Position { term, index });
                 scan.next_index += 1;

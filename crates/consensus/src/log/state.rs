@@ -36,11 +36,7 @@ pub(crate) enum Place {
     /// Here they are; none when the log has none of them.
     Memory(Vec<Record>),
     /// In this segment are those from `from` on, before `to`.
-    Disk {
-        segment: Segment,
-        from: u64,
-        to: u64,
-    },
+    Disk { segment: Segment, from: u64, to: u64 },
 }
 
 impl State {
@@ -68,17 +64,11 @@ impl State {
         }
         for record in records {
             // A log that has never had an entry may start anywhere.
-            if self
-                .last
-                .is_some_and(|last| record.index != last.index + 1 || record.term < last.term)
-            {
+            if self.last.is_some_and(|last| record.index != last.index + 1 || record.term < last.term) {
                 let Record { index, term, .. } = record;
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidInput,
-                    format!(
-                        "entry {index} of term {term} does not follow {:?}",
-                        self.last
-                    ),
+                    format!("entry {index} of term {term} does not follow {:?}", self.last),
                 ));
             }
             self.last = Some(position(record));
@@ -107,9 +97,7 @@ impl State {
             });
             return Place::Memory(records.cloned().collect());
         }
-        let at = self
-            .segments
-            .partition_point(|segment| segment.header.first_index <= from);
+        let at = self.segments.partition_point(|segment| segment.header.first_index <= from);
         let segment = self.segments[at - 1].clone();
         let to = to.min(segment.next_index).min(tail_first);
         Place::Disk { segment, from, to }
@@ -120,17 +108,8 @@ impl State {
     }
 
     /// The segment that is written now has these records, too, up to byte `end`, durably.
-    pub(crate) fn written(
-        &mut self,
-        next_index: u64,
-        end: u32,
-        marks: &[Mark],
-        cache_bytes: usize,
-    ) {
-        let segment = self
-            .segments
-            .back_mut()
-            .expect("a segment is made before records are written to it");
+    pub(crate) fn written(&mut self, next_index: u64, end: u32, marks: &[Mark], cache_bytes: usize) {
+        let segment = self.segments.back_mut().expect("a segment is made before records are written to it");
         self.syncs += 1;
         self.appended_bytes += u64::from(end - segment.end);
         segment.next_index = next_index;
@@ -147,9 +126,7 @@ impl State {
     /// Forgets up to `upto`, an entry of the log, and returns the segments that hold nothing else, oldest first.
     pub(crate) fn purge(&mut self, upto: Position) -> Vec<PathBuf> {
         self.purged = self.purged.max(Some(upto));
-        while self.tail_first() <= upto.index.min(self.written.saturating_sub(1))
-            && !self.tail.is_empty()
-        {
+        while self.tail_first() <= upto.index.min(self.written.saturating_sub(1)) && !self.tail.is_empty() {
             self.drop_oldest();
         }
         let mut removable = Vec::new();
@@ -213,15 +190,10 @@ pub(crate) fn next_index(position: Option<Position>) -> u64 {
 
 /// Where a record is in the log.
 pub(crate) fn position(record: &Record) -> Position {
-    Position {
-        term: record.term,
-        index: record.index,
-    }
+    Position { term: record.term, index: record.index }
 }
 
 /// The error of everything that is asked for after a failure.
 pub(crate) fn failure(reason: &str) -> io::Error {
-    io::Error::other(format!(
-        "the log has failed and takes nothing more: {reason}"
-    ))
+    io::Error::other(format!("the log has failed and takes nothing more: {reason}"))
 }

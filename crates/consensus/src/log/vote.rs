@@ -34,23 +34,17 @@ pub(crate) fn save(disk: &dyn Disk, dir: &Path, vote: StoredVote) -> io::Result<
 pub(crate) fn load(disk: &dyn Disk, dir: &Path) -> Result<Option<StoredVote>, OpenError> {
     let path = dir.join(FILE);
     match read_file(disk, &path) {
-        Ok(bytes) => decode(&bytes)
-            .map(Some)
-            .map_err(|reason| OpenError::Corrupt {
-                file: path,
-                offset: 0,
-                reason: reason.to_owned(),
-            }),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(OpenError::Io {
-            what: "read",
-            path,
-            source,
+        Ok(bytes) => decode(&bytes).map(Some).map_err(|reason| OpenError::Corrupt {
+            file: path,
+            offset: 0,
+            reason: reason.to_owned(),
         }),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(OpenError::Io { what: "read", path, source }),
     }
 }
 
-fn encode(vote: StoredVote) -> Vec<u8> {
+pub(crate) fn encode(vote: StoredVote) -> Vec<u8> {
     let mut out = Vec::with_capacity(LENGTH);
     out.extend_from_slice(MAGIC);
     out.put_u32_le(VERSION);
@@ -75,11 +69,7 @@ fn decode(bytes: &[u8]) -> Result<StoredVote, &'static str> {
         return Err("the vote is of an unknown version");
     }
     let committed = fields.get_u32_le() == 1;
-    Ok(StoredVote {
-        term: fields.get_u64_le(),
-        member: fields.get_u64_le(),
-        committed,
-    })
+    Ok(StoredVote { term: fields.get_u64_le(), member: fields.get_u64_le(), committed })
 }
 
 #[cfg(test)]
@@ -88,11 +78,7 @@ mod tests {
 
     #[test]
     fn returns_and_damage_is_seen() {
-        let vote = StoredVote {
-            term: 4,
-            member: 2,
-            committed: true,
-        };
+        let vote = StoredVote { term: 4, member: 2, committed: true };
         let bytes = encode(vote);
         assert_eq!(decode(&bytes), Ok(vote));
         for i in 0..bytes.len() {

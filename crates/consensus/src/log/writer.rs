@@ -61,13 +61,7 @@ struct Active {
 
 impl Active {
     fn of(segment: Segment) -> Active {
-        Active {
-            written: segment.end,
-            synced: segment.end,
-            next_index: segment.next_index,
-            marks: Vec::new(),
-            segment,
-        }
+        Active { written: segment.end, synced: segment.end, next_index: segment.next_index, marks: Vec::new(), segment }
     }
 }
 
@@ -77,13 +71,7 @@ impl Writer {
             let state = shared.state.lock();
             (state.segments.back().cloned().map(Active::of), state.last)
         };
-        Writer {
-            shared,
-            removals,
-            active,
-            last,
-            buffer: Vec::new(),
-        }
+        Writer { shared, removals, active, last, buffer: Vec::new() }
     }
 
     /// Works until the queue is closed and empty.
@@ -115,10 +103,7 @@ impl Writer {
                 break;
             }
             match queue.try_recv() {
-                Ok(Job::Append {
-                    records: more,
-                    done,
-                }) => {
+                Ok(Job::Append { records: more, done }) => {
                     waiting.push(done);
                     records = more;
                 }
@@ -146,13 +131,7 @@ impl Writer {
             return waiting.into_iter().for_each(|done| done(Ok(())));
         };
         let reason = e.to_string();
-        let first = self
-            .shared
-            .state
-            .lock()
-            .failed
-            .replace(reason.clone())
-            .is_none();
+        let first = self.shared.state.lock().failed.replace(reason.clone()).is_none();
         if first {
             let dir = self.shared.dir.display();
             tracing::error!(%dir, %reason, "the log cannot be written; this member acknowledges nothing more");
@@ -190,8 +169,7 @@ impl Writer {
     /// Goes on to a new segment when the current one is full.
     fn make_room(&mut self, first_index: u64) -> io::Result<()> {
         let full = |active: &Active| {
-            active.written as usize + self.buffer.len()
-                >= self.shared.settings.segment_bytes as usize
+            active.written as usize + self.buffer.len() >= self.shared.settings.segment_bytes as usize
         };
         if self.active.as_ref().is_some_and(|active| !full(active)) {
             return Ok(());
@@ -208,10 +186,7 @@ impl Writer {
         if let Some(active) = self.active.as_mut()
             && !self.buffer.is_empty()
         {
-            active
-                .segment
-                .file
-                .write_at(&self.buffer, u64::from(active.written))?;
+            active.segment.file.write_at(&self.buffer, u64::from(active.written))?;
             active.written += self.buffer.len() as u32;
             self.buffer.clear();
         }
@@ -221,27 +196,17 @@ impl Writer {
     /// Makes everything so far durable and lets readers find it in the segment.
     fn sync(&mut self) -> io::Result<()> {
         self.write_buffer()?;
-        let Some(active) = self
-            .active
-            .as_mut()
-            .filter(|active| active.synced < active.written)
-        else {
+        let Some(active) = self.active.as_mut().filter(|active| active.synced < active.written) else {
             return Ok(());
         };
         let start = Instant::now();
         active.segment.file.sync()?;
         metrics::histogram!("forebay_raft_log_sync_seconds").record(start.elapsed());
-        metrics::counter!("forebay_raft_log_bytes_total")
-            .increment(u64::from(active.written - active.synced));
+        metrics::counter!("forebay_raft_log_bytes_total").increment(u64::from(active.written - active.synced));
         active.synced = active.written;
         let bytes = {
             let mut state = self.shared.state.lock();
-            state.written(
-                active.next_index,
-                active.written,
-                &active.marks,
-                self.shared.settings.cache_bytes,
-            );
+            state.written(active.next_index, active.written, &active.marks, self.shared.settings.cache_bytes);
             state.appended_bytes
         };
         active.marks.clear();
@@ -281,9 +246,7 @@ impl Writer {
         let state = self.shared.state.lock();
         let dispensable = state.segments.len() > 1 || state.last.is_none();
         let newest = state.segments.back().filter(|_| dispensable);
-        newest
-            .filter(|segment| segment.header.first_index >= next)
-            .cloned()
+        newest.filter(|segment| segment.header.first_index >= next).cloned()
     }
 
     fn shorten(&self, mut segment: Segment, next: u64) -> io::Result<Segment> {

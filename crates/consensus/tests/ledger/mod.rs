@@ -36,11 +36,7 @@ impl Ledger {
     /// One that comes back as it was last flushed to `file`.
     pub fn at(file: &Path) -> Ledger {
         let pages = fs::read(file).map_or_else(|_| Pages::default(), |bytes| decode(bytes.into()));
-        Ledger {
-            pages: Arc::new(Mutex::new(pages)),
-            file: Some(file.to_owned()),
-            ..Ledger::default()
-        }
+        Ledger { pages: Arc::new(Mutex::new(pages)), file: Some(file.to_owned()), ..Ledger::default() }
     }
 
     /// The commands applied so far.
@@ -130,8 +126,5 @@ fn decode(mut bytes: Bytes) -> Pages {
         fields.push(bytes.split_to(length));
     }
     let applied = fields.remove(0);
-    Pages {
-        applied: (!applied.is_empty()).then_some(applied),
-        commands: fields,
-    }
+    Pages { applied: (!applied.is_empty()).then_some(applied), commands: fields }
 }
