@@ -62,7 +62,7 @@ pub enum Kind {
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
         use Kind::*;
-        [Read, WritePart, LocalOpen, LocalFill, Data, Done, Error, Written, LocalOpened]
+        [Read, WritePart, LocalOpen, LocalFill, LocalClose, Data, Done, Error, Written, LocalOpened]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
@@ -364,6 +364,13 @@ mod tests {
                 assert_ne!(read.kind, header.kind);
             }
         }
+    }
+
+    #[test]
+    fn every_kind_has_its_byte() {
+        let known: Vec<u8> = (0..=255).filter(|byte| Kind::from_byte(*byte).is_some()).collect();
+        assert_eq!(known, [1, 2, 3, 4, 5, 16, 17, 18, 19, 20]);
+        assert_eq!(Kind::from_byte(5), Some(Kind::LocalClose));
     }
 
     /// The worked example of docs/formats/data-plane.md.

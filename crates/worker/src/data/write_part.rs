@@ -108,6 +108,9 @@ impl Part {
         let file = node.check_ticket(&head.ticket).await?;
         file.check_write()?;
         let invalid = |what: String| Err(RequestError::Invalid(what));
+        let Some(end) = head.offset.checked_add(len) else {
+            return invalid("the part ends beyond any file".into());
+        };
         if head.checksums.len() != pieces(head.offset, len).count() {
             return invalid(format!("part {} of {len} bytes has {} checksums", head.number, head.checksums.len()));
         }
@@ -128,9 +131,6 @@ impl Part {
                 ));
             }
         }
-        let Some(end) = head.offset.checked_add(len) else {
-            return invalid("the part ends beyond any file".into());
-        };
         Ok(Part {
             position: PartPosition { number: head.number, offset: head.offset },
             range: head.offset..end,
