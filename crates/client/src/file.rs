@@ -13,6 +13,8 @@ use crate::rpc::Backoff;
 use crate::types::{Entry, OpenOptions, SyncMode};
 use bytes::Bytes;
 use forebay_base::{ErrorKind, NsPath};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use futures::stream::{StreamExt, TryStreamExt};
 use opened::Opened;
 use parking_lot::RwLock;
@@ -239,13 +241,13 @@ impl FileInner {
             }
             return Ok(());
         }
-        let reads = blocks
+        // Boxed, and made before they are awaited: a closure over borrowed buffers inside the stream would make this future
+        // one that `tokio::spawn` refuses.
+        let reads: Vec<BoxFuture<'_, Result<(), ReadError>>> = blocks
             .into_iter()
-            .map(|(at, out)| self.read_block(opened, at, out, read_ahead, deadline));
-        futures::stream::iter(reads)
-            .buffer_unordered(BLOCKS_AT_ONCE)
-            .try_collect()
-            .await
+            .map(|(at, out)| self.read_block(opened, at, out, read_ahead, deadline).boxed())
+            .collect();
+        futures::stream::iter(reads).buffer_unordered(BLOCKS_AT_ONCE).try_collect().await
     }
 
     async fn read_block(
