@@ -1,39 +1,64 @@
 //! Descriptors handed out to a client on this host.
 
-use crate::TierKind;
-use std::{ops::Range, os::fd::BorrowedFd};
+use crate::{TierKind, open_files::OpenFile, store::Inner};
+use std::{
+    fmt,
+    fs::File,
+    ops::Range,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+};
 
-/// Two read-only descriptors of one cached file (docs/formats/page-store.md says how a client reads them). While it lives the file is never punched,
-/// and its space counts even when it is dropped: keep it until the client's connection has ended, then drop it.
+/// Two read-only descriptors of one cached file ([`crate::LocalFile`] reads them; the format is in `docs/formats/page-store.md`). While it lives the file is never punched,
+/// and its space counts even when it is dropped: keep it until the client's connection has ended, then drop it (*blocking*).
 pub struct Lease {
-    _private: (),
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) file: Arc<OpenFile>,
+    pub(crate) data: File,
+    pub(crate) sums: File,
 }
 
-#[allow(unused_variables, clippy::todo)]
 impl Lease {
     /// The data file: each page at its natural offset.
     pub fn data(&self) -> BorrowedFd<'_> {
-        todo!()
+        self.data.as_fd()
     }
 
     /// The checksum file.
     pub fn checksums(&self) -> BorrowedFd<'_> {
-        todo!()
+        self.sums.as_fd()
     }
 
     /// Which tier has it.
     pub fn tier(&self) -> TierKind {
-        todo!()
+        self.file.dir.kind
     }
 
     /// Brings cached pages of `range` (bytes) that lie in other directories into this file (*blocking*). Whether all of the
     /// range is in this file now.
     pub fn localize(&self, range: Range<u64>) -> bool {
-        todo!()
+        self.inner.localize(&self.file, range)
     }
 
     /// Whether the file has been dropped since: the client should ask for a new one.
     pub fn is_stale(&self) -> bool {
-        todo!()
+        self.file.is_retired()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.inner.end_lease(&self.file);
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Lease({} in {})",
+            self.file.file(),
+            self.file.dir.path.display()
+        )
     }
 }

@@ -3,15 +3,31 @@
 //! A page is named by its file version and index ([`FileId`](forebay_base::FileId), [`PageIndex`](forebay_base::PageIndex)), so no page is ever out of date. The store does not know where pages come
 //! from. Formats: `docs/formats/page-store.md`.
 
+mod counters;
+mod dir;
+mod disk;
 mod error;
+mod gate;
+mod geometry;
+mod hash;
+mod index;
+mod layout;
 mod lease;
+mod local_file;
+mod open_files;
 mod pinned;
+mod policy;
 mod reservation;
 mod settings;
+pub mod sidecar;
 mod store;
+mod verify;
 
+pub use counters::Counts;
 pub use error::OpenError;
+pub use geometry::Geometry;
 pub use lease::Lease;
+pub use local_file::{LocalFile, LocalFileError};
 pub use pinned::{Damaged, PinnedRange};
 pub use reservation::{Reservation, Stored};
 pub use settings::{DIRS_MAX, DirSettings, Settings, TIERS_MAX, TierKind, TierSettings};
@@ -46,6 +62,7 @@ pub enum Access {
 }
 
 /// One part of a lookup's answer.
+#[derive(Debug)]
 pub enum Run {
     /// Cached.
     Present(PinnedRange),

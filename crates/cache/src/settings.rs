@@ -17,6 +17,9 @@ pub struct Settings {
     /// Cached files held open at one time, two descriptors each. More are opened only while all of
     /// these are being read. Lowered when the process may not open as many.
     pub open_files_max: usize,
+    /// Extents (runs of pages of one file, at most 16 MiB and 64 pages) cached at one time: bounds the memory of the index, about 90 bytes each. At the bound
+    /// others are evicted, however much space is left.
+    pub extents_max: usize,
     /// Descriptors handed out to clients at one time, in [`crate::Lease`]s; at the bound no more are given and clients read over the wire.
     pub leases_max: usize,
     /// Inodes that can be pinned at one time.
@@ -69,6 +72,7 @@ impl Settings {
             low_watermark: 0.90,
             keep_free: ByteSize::mib(64),
             open_files_max: 4096,
+            extents_max: 16 << 20,
             leases_max: 16384,
             pinned_inodes_max: 1 << 20,
             probe_interval: Duration::from_secs(2),

@@ -1,6 +1,24 @@
 //! The page store as its callers see it.
 
-use crate::{Access, DirStatus, FileMeta, Lease, OpenError, Reservation, Run, Settings, TierUsage};
+mod evict;
+mod files;
+mod fill;
+mod forget;
+mod inner;
+mod keeper;
+mod leases;
+mod lookup;
+mod moves;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use fill::{Part, Written};
+pub(crate) use inner::Inner;
+
+use crate::{
+    Access, Counts, DirStatus, FileMeta, Lease, OpenError, Reservation, Run, Settings, TierUsage,
+};
 use forebay_base::{FileId, InodeId, PageIndex};
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -10,15 +28,21 @@ use std::{ops::Range, sync::Arc, time::Duration};
 /// read is a miss, what cannot be stored is not stored.
 #[derive(Clone)]
 pub struct PageStore {
-    _inner: Arc<()>,
+    inner: Arc<Inner>,
+    keepers: Arc<keeper::Keepers>,
 }
 
-#[allow(unused_variables, clippy::todo)]
 impl PageStore {
     /// Opens the directories (*blocking*). What an earlier process left there is served at once; a background scan finds out how
     /// much there is. A directory that cannot be used now (a missing or broken disk) does not prevent the opening: it is tried again and joins when it works.
     pub fn open(settings: Settings) -> Result<PageStore, OpenError> {
-        todo!()
+        let inner = Arc::new(Inner::new(settings)?);
+        for dir in &inner.dirs {
+            dir.attach()?;
+            dir.measure(inner.settings.keep_free.bytes());
+        }
+        let keepers = Arc::new(keeper::Keepers::start(&inner)?);
+        Ok(PageStore { inner, keepers })
     }
 
     /// What of `range` (bytes of the file; what lies past `meta.length` is left out) is cached, in order and without gaps, the present parts pinned.
@@ -30,7 +54,10 @@ impl PageStore {
         range: Range<u64>,
         access: Access,
     ) -> Vec<Run> {
-        todo!()
+        let wait = lookup::Wait::ForDisk;
+        self.inner
+            .lookup(file, meta, range, access, wait)
+            .expect("a lookup that may wait has an answer")
     }
 
     /// Like [`PageStore::lookup`], but never touches a disk: none when the answer is not in memory.
@@ -41,7 +68,8 @@ impl PageStore {
         range: Range<u64>,
         access: Access,
     ) -> Option<Vec<Run>> {
-        todo!()
+        self.inner
+            .lookup(file, meta, range, access, lookup::Wait::Never)
     }
 
     /// The first run of [`PageStore::try_lookup`], without an allocation: the hot path of small reads.
@@ -53,7 +81,8 @@ impl PageStore {
         range: Range<u64>,
         access: Access,
     ) -> Option<Run> {
-        todo!()
+        self.inner
+            .first_run(file, meta, range, access, lookup::Wait::Never)
     }
 
     /// Reads at `offset` into `buf` as far as pages are cached and match their checksums: returns how many bytes
@@ -66,68 +95,74 @@ impl PageStore {
         buf: &mut [u8],
         access: Access,
     ) -> usize {
-        todo!()
+        self.inner.read_verified(file, meta, offset, buf, access)
     }
 
     /// Claims those of `pages` that are neither cached nor claimed by another, and the space for them (*blocking*: may make
     /// room). None when there is no space: read through without the cache then. The claim ends when the reservation is dropped.
     pub fn reserve(&self, file: FileId, meta: FileMeta, pages: Range<u32>) -> Option<Reservation> {
-        todo!()
+        self.inner.reserve(file, meta, pages)
     }
 
     /// Forgets one version of a file (*blocking*). Readers that have it pinned or leased keep their bytes.
     pub fn drop_file(&self, file: FileId) {
-        todo!()
+        self.inner.drop_file(file);
     }
 
     /// Forgets all versions of a file (*blocking*).
     pub fn drop_inode(&self, inode: InodeId) {
-        todo!()
+        self.inner.drop_inode(inode);
     }
 
     /// Forgets one page, known to be damaged (*blocking*).
     pub fn drop_page(&self, file: FileId, page: PageIndex) {
-        todo!()
+        self.inner.drop_page(file, page.0);
     }
 
     /// Descriptors of the cached file for a client on this host (*blocking*); the file is made when nothing of it is cached
     /// yet, so that later pages go into it. As long as the lease lives the bytes of valid pages do not change. None when no directory can take it, or at the bound of leases.
     pub fn lease(&self, file: FileId, meta: FileMeta) -> Option<Lease> {
-        todo!()
+        self.inner.lease(file, meta)
     }
 
     /// The byte ranges of the file that are cached, in order (*blocking*).
     pub fn cached_ranges(&self, file: FileId, meta: FileMeta) -> Vec<Range<u64>> {
-        todo!()
+        self.inner.cached_ranges(file, meta)
     }
 
     /// Keeps the pages of `inode` from being evicted. False at the bound of pins. Not remembered over a restart.
     pub fn pin_inode(&self, inode: InodeId) -> bool {
-        todo!()
+        self.inner.pin_inode(inode)
     }
 
     /// Takes a pin back.
     pub fn unpin_inode(&self, inode: InodeId) {
-        todo!()
+        self.inner.unpin_inode(inode);
     }
 
     /// How full the tiers are.
     pub fn usage(&self) -> Vec<TierUsage> {
-        todo!()
+        self.inner.usage()
     }
 
     /// How the directories are.
     pub fn status(&self) -> Vec<DirStatus> {
-        todo!()
+        self.inner.dirs.iter().map(|dir| dir.status()).collect()
+    }
+
+    /// What was counted since the start.
+    pub fn counts(&self) -> Counts {
+        self.inner.counters.read()
     }
 
     /// Waits until everything that was there at the start is accounted for, or `timeout` has passed; whether it is.
+    /// A directory that is out of use is not waited for.
     pub fn wait_until_scanned(&self, timeout: Duration) -> bool {
-        todo!()
+        self.inner.wait_until_scanned(timeout)
     }
 
     /// Stops the background threads and notes how full the directories are (*blocking*). Nothing is lost without it.
     pub fn close(&self) {
-        todo!()
+        self.keepers.stop();
     }
 }

@@ -1,0 +1,390 @@
+//! One directory of a tier: its space, its health, its order of eviction.
+
+use crate::{DirStatus, Health, OpenError, TierKind, hash, index::Handle, layout, policy::S3Fifo};
+use forebay_base::{Clock, FileId, SystemClock};
+use parking_lot::{Condvar, Mutex};
+use std::{
+    collections::{HashSet, VecDeque},
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, Ordering::Relaxed},
+};
+
+/// So many read errors in a row, and the directory is out of use: one bad sector is not a broken disk.
+const READ_ERRORS_MAX: u32 = 4;
+/// Promotions that wait; more are forgotten, the next hit asks again.
+const PROMOTIONS_MAX: usize = 256;
+/// Files remembered as loaded while the scan runs.
+const LOADED_MAX: usize = 1 << 20;
+
+/// One directory.
+pub(crate) struct Dir {
+    /// Its place in the list of all directories.
+    pub(crate) number: u8,
+    /// Its tier's place, the fastest first.
+    pub(crate) tier: usize,
+    pub(crate) kind: TierKind,
+    pub(crate) path: PathBuf,
+    pub(crate) quota: u64,
+    seed: u64,
+    space: Mutex<Space>,
+    pub(crate) pages: AtomicI64,
+    /// Space of the extents in the small queue.
+    pub(crate) small_bytes: AtomicI64,
+    /// Entries of the index that lie here.
+    pub(crate) extents: AtomicI64,
+    pub(crate) policy: Mutex<S3Fifo>,
+    mode: AtomicU8,
+    health: Mutex<Health>,
+    read_errors: AtomicU32,
+    attached: Mutex<Option<Attached>>,
+    scanned: AtomicBool,
+    /// Files that were looked for before the scan came to them.
+    loaded: Mutex<HashSet<FileId>>,
+    bell: (Mutex<Bell>, Condvar),
+}
+
+/// What is held while a directory is ours.
+struct Attached {
+    _lock: File,
+    marker: String,
+}
+
+/// Bytes of a directory.
+#[derive(Default)]
+struct Space {
+    /// What was taken before the start, as noted then; 0 once the scan knows better.
+    estimate: u64,
+    /// What the scan has found.
+    found: u64,
+    /// What was taken less what was freed since the start.
+    change: i64,
+    /// How much may be taken: the quota, or less when the disk is full with other things.
+    limit: u64,
+}
+
+impl Space {
+    fn used(&self) -> u64 {
+        (self.estimate.max(self.found) as i64 + self.change).max(0) as u64
+    }
+}
+
+/// What the directory's keeper thread shall do next.
+#[derive(Default)]
+struct Bell {
+    rung: bool,
+    promotions: VecDeque<(FileId, Handle)>,
+}
+
+const HEALTHY: u8 = 0;
+const READ_ONLY: u8 = 1;
+const BROKEN: u8 = 2;
+
+impl Dir {
+    pub(crate) fn new(number: u8, tier: usize, kind: TierKind, path: &Path, quota: u64) -> Dir {
+        Dir {
+            number,
+            tier,
+            kind,
+            path: path.to_owned(),
+            quota,
+            seed: hash::of_bytes(path.as_os_str().as_encoded_bytes()),
+            space: Mutex::new(Space {
+                limit: quota,
+                ..Space::default()
+            }),
+            pages: AtomicI64::new(0),
+            small_bytes: AtomicI64::new(0),
+            extents: AtomicI64::new(0),
+            policy: Mutex::default(),
+            mode: AtomicU8::new(BROKEN),
+            health: Mutex::new(Health::Broken {
+                reason: "not opened yet".to_owned(),
+                since: SystemClock.now(),
+            }),
+            read_errors: AtomicU32::new(0),
+            attached: Mutex::new(None),
+            scanned: AtomicBool::new(false),
+            loaded: Mutex::default(),
+            bell: Default::default(),
+        }
+    }
+
+    /// Takes the directory into use. Refused: the settings must change. Otherwise it is healthy or broken afterwards.
+    pub(crate) fn attach(&self) -> Result<(), OpenError> {
+        let attached = layout::attach(&self.path).and_then(|lock| {
+            let marker = layout::read_marker(&self.path)?;
+            Ok(Attached {
+                _lock: lock,
+                marker,
+            })
+        });
+        match attached {
+            Ok(attached) => {
+                self.space.lock().estimate = layout::read_usage(&self.path).min(self.quota);
+                *self.attached.lock() = Some(attached);
+                self.set_health(Health::Healthy);
+                Ok(())
+            }
+            Err(layout::AttachError::Refused(error)) => Err(error),
+            Err(layout::AttachError::Io(error)) => {
+                self.fail(BROKEN, &error);
+                Ok(())
+            }
+        }
+    }
+
+    /// How much this directory wants a file: the highest of its tier gets it (rendezvous hashing, weighted by quota).
+    pub(crate) fn score(&self, file: FileId) -> f64 {
+        self.quota as f64 / -hash::unit_interval(hash::of_file(file), self.seed).ln()
+    }
+
+    pub(crate) fn is_readable(&self) -> bool {
+        self.mode.load(Relaxed) != BROKEN
+    }
+
+    pub(crate) fn is_writable(&self) -> bool {
+        self.mode.load(Relaxed) == HEALTHY
+    }
+
+    pub(crate) fn is_scanned(&self) -> bool {
+        self.scanned.load(Relaxed)
+    }
+
+    /// Takes `bytes` of the space, if there are as many.
+    pub(crate) fn reserve(&self, bytes: u64) -> bool {
+        let mut space = self.space.lock();
+        let fits = space.used().saturating_add(bytes) <= space.limit;
+        if fits {
+            space.change += bytes as i64;
+        }
+        fits
+    }
+
+    /// Whether so many bytes could ever fit.
+    pub(crate) fn could_hold(&self, bytes: u64) -> bool {
+        bytes <= self.space.lock().limit
+    }
+
+    /// Gives space back.
+    pub(crate) fn release(&self, bytes: u64) {
+        self.space.lock().change -= bytes as i64;
+    }
+
+    /// Counts what an earlier process left.
+    pub(crate) fn found(&self, bytes: u64) {
+        self.space.lock().found += bytes;
+    }
+
+    /// Everything that was there is counted: the estimate ends.
+    pub(crate) fn set_scanned(&self) {
+        self.space.lock().estimate = 0;
+        self.scanned.store(true, Relaxed);
+        *self.loaded.lock() = HashSet::new();
+    }
+
+    /// Whether there may be pages of a file here that the index does not know of.
+    pub(crate) fn needs_load(&self, file: FileId) -> bool {
+        !self.is_scanned() && self.is_readable() && !self.loaded.lock().contains(&file)
+    }
+
+    /// The index knows the file's pages now.
+    pub(crate) fn set_loaded(&self, file: FileId) {
+        let mut loaded = self.loaded.lock();
+        if loaded.len() >= LOADED_MAX {
+            // Loading a file again finds nothing new: it only takes time.
+            loaded.clear();
+        }
+        if !self.is_scanned() {
+            loaded.insert(file);
+        }
+    }
+
+    /// Bytes taken, and how many may be.
+    pub(crate) fn used_and_limit(&self) -> (u64, u64) {
+        let space = self.space.lock();
+        (space.used(), space.limit)
+    }
+
+    /// Measures the file system: other things on it may leave us less than the quota.
+    pub(crate) fn measure(&self, keep_free: u64) {
+        let Ok(stat) = rustix::fs::statvfs(&self.path) else {
+            return;
+        };
+        let available = stat.f_bavail.saturating_mul(stat.f_frsize);
+        // A quota that fits the whole file system is small enough for the free rest to be small too.
+        let keep_free = keep_free.min(stat.f_blocks.saturating_mul(stat.f_frsize) / 32);
+        let mut space = self.space.lock();
+        let reachable = (space.used() + available).saturating_sub(keep_free);
+        space.limit = self.quota.min(reachable);
+    }
+
+    fn set_health(&self, health: Health) {
+        let mode = match health {
+            Health::Healthy => HEALTHY,
+            Health::ReadOnly { .. } => READ_ONLY,
+            Health::Broken { .. } => BROKEN,
+        };
+        let mut current = self.health.lock();
+        let before = self.mode.swap(mode, Relaxed);
+        match &health {
+            Health::Healthy if before != HEALTHY => {
+                self.read_errors.store(0, Relaxed);
+                tracing::info!(dir = %self.path.display(), "cache directory is in use");
+            }
+            Health::ReadOnly { reason, .. } if before != READ_ONLY => {
+                tracing::warn!(dir = %self.path.display(), reason, "cache directory takes no more pages for now");
+            }
+            Health::Broken { reason, .. } if before != BROKEN => {
+                // What is claimed elsewhere meanwhile is found twice when it comes back: the scan tells.
+                self.scanned.store(false, Relaxed);
+                self.loaded.lock().clear();
+                tracing::error!(dir = %self.path.display(), reason, "cache directory is out of use: its pages count as missing until it works again");
+            }
+            _ => {}
+        }
+        *current = health;
+    }
+
+    fn fail(&self, mode: u8, error: &io::Error) {
+        let (reason, since) = (error.to_string(), SystemClock.now());
+        self.set_health(match mode {
+            READ_ONLY => Health::ReadOnly { reason, since },
+            _ => Health::Broken { reason, since },
+        });
+    }
+
+    /// A write failed: draws the conclusions.
+    pub(crate) fn note_write_error(&self, error: &io::Error) {
+        let Some(mode) = mode_after_write_error(error) else {
+            return;
+        };
+        if mode == READ_ONLY {
+            let mut space = self.space.lock();
+            space.limit = space.limit.min(space.used());
+        }
+        if self.mode.load(Relaxed) < mode {
+            self.fail(mode, error);
+        }
+        self.ring();
+    }
+
+    /// A read failed: draws the conclusions.
+    pub(crate) fn note_read_error(&self, error: &io::Error) {
+        if is_our_own_want(error) || error.kind() == io::ErrorKind::UnexpectedEof {
+            return;
+        }
+        let errors = self.read_errors.fetch_add(1, Relaxed) + 1;
+        if errors >= READ_ERRORS_MAX && self.is_readable() {
+            self.fail(BROKEN, error);
+            self.ring();
+        }
+    }
+
+    /// Tries a directory that is not healthy; whether it is now.
+    pub(crate) fn try_again(&self) -> bool {
+        if self.is_writable() {
+            self.read_errors.store(0, Relaxed);
+            return true;
+        }
+        if self.attached.lock().is_none() {
+            if let Err(error) = self.attach() {
+                self.fail(BROKEN, &io::Error::other(error.to_string()));
+            }
+            return self.is_writable();
+        }
+        match self
+            .same_directory()
+            .and_then(|()| layout::try_out(&self.path))
+        {
+            Ok(()) => self.set_health(Health::Healthy),
+            Err(error) => self.fail(mode_after_write_error(&error).unwrap_or(BROKEN), &error),
+        }
+        self.is_writable()
+    }
+
+    fn same_directory(&self) -> io::Result<()> {
+        let marker = layout::read_marker(&self.path)?;
+        let attached = self.attached.lock();
+        match attached
+            .as_ref()
+            .is_some_and(|attached| attached.marker == marker)
+        {
+            true => Ok(()),
+            false => Err(io::Error::other(
+                "another cache directory is mounted here now: restart the worker to use it",
+            )),
+        }
+    }
+
+    /// Wakes the keeper.
+    pub(crate) fn ring(&self) {
+        let mut bell = self.bell.0.lock();
+        if !bell.rung {
+            bell.rung = true;
+            self.bell.1.notify_one();
+        }
+    }
+
+    /// Asks the keeper to move an extent here.
+    pub(crate) fn ask_promotion(&self, file: FileId, handle: Handle) {
+        let mut bell = self.bell.0.lock();
+        if bell.promotions.len() < PROMOTIONS_MAX && !bell.promotions.contains(&(file, handle)) {
+            bell.promotions.push_back((file, handle));
+            bell.rung = true;
+            self.bell.1.notify_one();
+        }
+    }
+
+    /// What to move here next.
+    pub(crate) fn next_promotion(&self) -> Option<(FileId, Handle)> {
+        self.bell.0.lock().promotions.pop_front()
+    }
+
+    /// Waits until the keeper is wanted, or the time has passed.
+    pub(crate) fn wait(&self, at_most: std::time::Duration) {
+        let mut bell = self.bell.0.lock();
+        if !bell.rung {
+            self.bell.1.wait_for(&mut bell, at_most);
+        }
+        bell.rung = false;
+    }
+
+    /// How it is.
+    pub(crate) fn status(&self) -> DirStatus {
+        DirStatus {
+            path: self.path.clone(),
+            tier: self.kind,
+            health: self.health.lock().clone(),
+            quota: self.quota,
+            used: self.used_and_limit().0,
+            scanned: self.is_scanned(),
+        }
+    }
+}
+
+/// Errors that say nothing about the disk: too many open files, no memory, or a file that is not there.
+fn is_our_own_want(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let wants = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::NOENT,
+        Errno::EXIST,
+        Errno::INTR,
+        Errno::FBIG,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| wants.contains(&errno))
+}
+
+fn mode_after_write_error(error: &io::Error) -> Option<u8> {
+    use rustix::io::Errno;
+    if is_our_own_want(error) {
+        return None;
+    }
+    let full = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS];
+    let is_full = Errno::from_io_error(error).is_some_and(|errno| full.contains(&errno));
+    Some(if is_full { READ_ONLY } else { BROKEN })
+}

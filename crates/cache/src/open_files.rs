@@ -1,0 +1,263 @@
+//! Cached files that are open, so that a hot read opens none.
+//!
+//! At most one [`OpenFile`] exists for a cached file: who needs it finds it here or opens it under the file's gate. It stays open while anyone holds
+//! it; beyond the bound those that nobody holds are closed, in the order of a clock.
+
+use crate::{
+    dir::Dir,
+    disk,
+    geometry::{BLOCK, Geometry},
+    hash,
+    layout::Paths,
+    sidecar::Header,
+    verify::Source,
+};
+use forebay_base::FileId;
+use parking_lot::Mutex;
+use std::{
+    collections::{HashMap, VecDeque},
+    fs::File,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst},
+    },
+};
+
+const SHARDS: usize = 16;
+/// How many are looked at to find one to close.
+const LOOKED_AT_MAX: usize = 32;
+
+/// A cached file version in one directory: data and checksum file, open.
+pub(crate) struct OpenFile {
+    pub(crate) header: Header,
+    pub(crate) dir: Arc<Dir>,
+    pub(crate) data: File,
+    pub(crate) sums: File,
+    pub(crate) paths: Paths,
+    /// Leases that hold it: as long as there are any, nothing is punched.
+    pub(crate) leases: AtomicU32,
+    /// Unlinked: the names may belong to another file by now.
+    retired: AtomicBool,
+    /// Space that is taken though no entry counts it. Given back when the file is closed, if it is retired by then.
+    pub(crate) orphaned: AtomicU64,
+    /// Extents that left while the file was leased, with their space: to be punched when the last lease ends.
+    pub(crate) deferred: Mutex<Vec<(u32, u64)>>,
+}
+
+impl OpenFile {
+    pub(crate) fn new(
+        header: Header,
+        dir: Arc<Dir>,
+        paths: Paths,
+        data: File,
+        sums: File,
+    ) -> OpenFile {
+        OpenFile {
+            header,
+            dir,
+            data,
+            sums,
+            paths,
+            leases: AtomicU32::new(0),
+            retired: AtomicBool::new(false),
+            orphaned: AtomicU64::new(0),
+            deferred: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(crate) fn file(&self) -> FileId {
+        self.header.file
+    }
+
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.header.geometry
+    }
+
+    pub(crate) fn is_leased(&self) -> bool {
+        self.leases.load(SeqCst) > 0
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(SeqCst)
+    }
+
+    pub(crate) fn set_retired(&self) {
+        self.retired.store(true, SeqCst);
+    }
+
+    pub(crate) fn write_data(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        disk::write_at(&self.paths.data, &self.data, bytes, offset)
+    }
+
+    pub(crate) fn write_sums(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        disk::write_at(&self.paths.sums, &self.sums, bytes, offset)
+    }
+
+    /// Makes the pages of an extent invalid, for us and for clients.
+    pub(crate) fn blank_records(&self, extent: u32) -> io::Result<()> {
+        let records = self.geometry().records_range(extent);
+        let end = records.end.min(self.sums.metadata()?.len());
+        let len = end.saturating_sub(records.start) as usize;
+        if len > 0 {
+            self.write_sums(&vec![0; len], records.start)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the space of an extent back. Only what no valid record names, and no reader has pinned.
+    pub(crate) fn punch(&self, extent: u32) -> io::Result<()> {
+        disk::punch(&self.data, self.geometry().extent_range(extent))?;
+        // Whole blocks of blank records; what shares a block with other records stays.
+        let records = self.geometry().records_range(extent);
+        let blocks = records.start.next_multiple_of(BLOCK)..records.end / BLOCK * BLOCK;
+        if blocks.start < blocks.end {
+            disk::punch(&self.sums, blocks)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the checksum file long enough for an extent.
+    pub(crate) fn reach(&self, extent: u32) -> io::Result<()> {
+        let end = self.geometry().records_range(extent).end;
+        if self.sums.metadata()?.len() < end {
+            disk::set_len(&self.paths.sums, &self.sums, end)?;
+        }
+        Ok(())
+    }
+
+    /// How many extents its records reach over.
+    pub(crate) fn extents(&self) -> io::Result<u32> {
+        let records = self.geometry().records_range(0);
+        let len = self.sums.metadata()?.len().saturating_sub(records.start);
+        Ok(len.div_ceil(records.end - records.start) as u32)
+    }
+}
+
+impl Source for OpenFile {
+    fn header(&self) -> &Header {
+        &self.header
+    }
+
+    fn read_data(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        disk::read_at(&self.paths.data, &self.data, buf, offset)
+    }
+
+    fn read_sums(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        disk::read_at(&self.paths.sums, &self.sums, buf, offset)
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if self.is_retired() {
+            let deferred: u64 = self.deferred.get_mut().iter().map(|(_, space)| space).sum();
+            self.dir.release(*self.orphaned.get_mut() + deferred);
+        }
+    }
+}
+
+type Key = (FileId, u8);
+
+struct Slot {
+    file: Arc<OpenFile>,
+    used: bool,
+}
+
+#[derive(Default)]
+struct Shard {
+    slots: HashMap<Key, Slot>,
+    clock: VecDeque<Key>,
+}
+
+/// The open files.
+pub(crate) struct OpenFiles {
+    shards: Box<[Mutex<Shard>]>,
+    shard_max: usize,
+}
+
+impl OpenFiles {
+    /// Keeps about `files_max` files open.
+    pub(crate) fn new(files_max: usize) -> OpenFiles {
+        OpenFiles {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shard_max: files_max.div_ceil(SHARDS).max(1),
+        }
+    }
+
+    fn shard(&self, file: FileId) -> &Mutex<Shard> {
+        &self.shards[(hash::of_file(file) >> 32) as usize % SHARDS]
+    }
+
+    /// The open file of a directory, if it is open.
+    pub(crate) fn get(&self, file: FileId, dir: u8) -> Option<Arc<OpenFile>> {
+        let mut shard = self.shard(file).lock();
+        let slot = shard.slots.get_mut(&(file, dir))?;
+        slot.used = true;
+        Some(slot.file.clone())
+    }
+
+    /// Adds a file that was just opened, under its gate.
+    pub(crate) fn insert(&self, file: &Arc<OpenFile>) {
+        let key = (file.file(), file.dir.number);
+        let closed = {
+            let mut shard = self.shard(file.file()).lock();
+            let slot = Slot {
+                file: file.clone(),
+                used: true,
+            };
+            let before = shard.slots.insert(key, slot);
+            debug_assert!(before.is_none(), "opened twice");
+            shard.clock.push_back(key);
+            shard.shrink(self.shard_max)
+        };
+        // Closing takes system calls: not under the lock.
+        drop(closed);
+    }
+
+    /// Forgets a file, under its gate; holders keep it open.
+    pub(crate) fn remove(&self, file: &OpenFile) {
+        let key = (file.file(), file.dir.number);
+        let removed = {
+            let mut shard = self.shard(file.file()).lock();
+            shard.clock.retain(|other| *other != key);
+            shard.slots.remove(&key)
+        };
+        drop(removed);
+    }
+
+    /// How many are open.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| shard.lock().slots.len())
+            .sum()
+    }
+}
+
+impl Shard {
+    fn shrink(&mut self, max: usize) -> Vec<Slot> {
+        let mut closed = Vec::new();
+        for _ in 0..LOOKED_AT_MAX {
+            if self.slots.len() <= max {
+                break;
+            }
+            let Some(key) = self.clock.pop_front() else {
+                break;
+            };
+            let slot = self
+                .slots
+                .get_mut(&key)
+                .expect("the clock names what is there");
+            // Nobody can come to hold it meanwhile: it is only handed out under this lock. What is deferred must not be forgotten.
+            let idle = Arc::strong_count(&slot.file) == 1 && slot.file.deferred.lock().is_empty();
+            if idle && !std::mem::take(&mut slot.used) {
+                closed.extend(self.slots.remove(&key));
+            } else {
+                self.clock.push_back(key);
+            }
+        }
+        closed
+    }
+}

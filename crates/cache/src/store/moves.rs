@@ -1,0 +1,252 @@
+//! Moving an extent to another directory: copy, switch, remove.
+//!
+//! Until the switch the old copy is read, from then on the new one; the old one is removed when nobody can read it any more. A crash
+//! leaves both, and the next scan removes one.
+
+use super::Inner;
+use crate::{
+    dir::Dir,
+    geometry::{EXTENT_OVERHEAD, set_bits, space_of},
+    index::{Entry, ExtentKey, Handle},
+    open_files::OpenFile,
+    policy::Queue,
+    verify::{self, Fault, RecordBytes},
+};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+/// How long the switch waits for readers of the old copy.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// How often it looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// Bytes copied at a time.
+const COPY_BYTES: usize = 1 << 20;
+
+/// A copy of an extent that nobody reads yet.
+struct Copy {
+    from: Arc<OpenFile>,
+    to: Arc<OpenFile>,
+    /// The pages that could be copied.
+    pages: u64,
+    /// Their space.
+    bytes: u64,
+}
+
+impl Inner {
+    /// Moves an extent to `to`, where `reserved` bytes are reserved for it (and given back when it stays where it is). Must not be called
+    /// with a gate held. Whether it has moved.
+    pub(crate) fn move_extent(
+        &self,
+        key: ExtentKey,
+        handle: Handle,
+        to: &Arc<Dir>,
+        reserved: u64,
+        queue: Queue,
+    ) -> bool {
+        let Some((pages, from)) = self.start_move(handle, to, reserved) else {
+            to.release(reserved);
+            return false;
+        };
+        let Some(copy) = self.copy_extent(&key, pages, &from, to, reserved) else {
+            self.end_move(handle);
+            return false;
+        };
+        // What was reserved is still enough: no page is added while an extent moves.
+        match self.switch(handle, &copy, queue) {
+            Some(freed) => {
+                to.release(reserved.saturating_sub(copy.bytes + EXTENT_OVERHEAD));
+                self.remove_copy(&key, &copy.from, freed);
+                true
+            }
+            None => {
+                self.end_move(handle);
+                self.remove_copy(&key, &copy.to, reserved);
+                false
+            }
+        }
+    }
+
+    fn start_move(&self, handle: Handle, to: &Dir, reserved: u64) -> Option<(u64, Arc<Dir>)> {
+        let mut shard = self.index.lock_handle(handle);
+        let entry = shard.get(handle)?;
+        let may = !entry.is_moving()
+            && entry.writing == 0
+            && entry.valid != 0
+            && entry.dir != to.number
+            // Pages may have come since the space was reserved.
+            && entry.bytes as u64 + EXTENT_OVERHEAD <= reserved;
+        may.then(|| {
+            entry.set_moving(true);
+            (entry.valid, self.dir(entry.dir).clone())
+        })
+    }
+
+    fn end_move(&self, handle: Handle) {
+        if let Some(entry) = self.index.lock_handle(handle).get(handle) {
+            entry.set_moving(false);
+        }
+    }
+
+    /// Copies an extent; none, and what was reserved given back, when nothing could be copied.
+    fn copy_extent(
+        &self,
+        key: &ExtentKey,
+        pages: u64,
+        from: &Arc<Dir>,
+        to: &Arc<Dir>,
+        reserved: u64,
+    ) -> Option<Copy> {
+        let Some((from, to)) = self.open_both(key, from, to) else {
+            to.release(reserved);
+            return None;
+        };
+        let mut copy = Copy {
+            from,
+            to,
+            pages: 0,
+            bytes: 0,
+        };
+        let copied = self.copy_pages(key, pages, &mut copy).is_ok() && copy.pages != 0;
+        if !copied {
+            self.remove_copy(key, &copy.to, reserved);
+        }
+        copied.then_some(copy)
+    }
+
+    fn open_both(
+        &self,
+        key: &ExtentKey,
+        from: &Arc<Dir>,
+        to: &Arc<Dir>,
+    ) -> Option<(Arc<OpenFile>, Arc<OpenFile>)> {
+        let pass = self.gates.enter(key.file);
+        let from = self.file_in(&pass, from)?;
+        let to = self.file_reaching(&pass, to, from.geometry(), key.extent)?;
+        Some((from, to))
+    }
+
+    /// Copies the pages whose bytes match their checksums; the others are lost. Data first, then the records.
+    fn copy_pages(&self, key: &ExtentKey, pages: u64, copy: &mut Copy) -> Result<(), ()> {
+        let geometry = copy.from.geometry();
+        let mut records = Vec::new();
+        for slot in set_bits(pages) {
+            let page = geometry.page_at(key.extent, slot);
+            match self.copy_page_data(copy, page)? {
+                Some((record, length)) => {
+                    records.push((page, record));
+                    copy.pages |= 1 << slot;
+                    copy.bytes += space_of(length);
+                }
+                None => self.counters.damaged_pages.add(1),
+            }
+            if self.is_stopped() {
+                return Err(());
+            }
+        }
+        for (page, record) in records {
+            let written = copy
+                .to
+                .write_sums(record.as_slice(), geometry.record_offset(page));
+            written.map_err(|error| copy.to.dir.note_write_error(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Copies one page's bytes; none when they are damaged.
+    fn copy_page_data(&self, copy: &Copy, page: u32) -> Result<Option<(RecordBytes, u32)>, ()> {
+        let (from, to) = (&copy.from, &copy.to);
+        let read_error = |fault: Fault| {
+            if let Some(error) = fault.error {
+                from.dir.note_read_error(&error);
+            }
+        };
+        let record = match RecordBytes::read(&**from, page) {
+            Ok(record) => record,
+            Err(fault) => {
+                read_error(fault);
+                return Ok(None);
+            }
+        };
+        let length = match record.decode(&from.header, page) {
+            Ok(decoded) => decoded.length,
+            Err(_) => return Ok(None),
+        };
+        let start = from.geometry().page_offset(page);
+        let mut buf = vec![0; COPY_BYTES.min(length as usize)];
+        let mut done = 0;
+        while done < length as usize {
+            let piece = &mut buf[..COPY_BYTES.min(length as usize - done)];
+            let at = start + done as u64;
+            if let Err(fault) = verify::read_verified(&**from, at, piece) {
+                read_error(fault);
+                return Ok(None);
+            }
+            to.write_data(piece, at)
+                .map_err(|error| to.dir.note_write_error(&error))?;
+            done += piece.len();
+        }
+        Ok(Some((record, length)))
+    }
+
+    /// Makes the copy the one that is read, once nobody reads the old one. Returns the space of the old one.
+    fn switch(&self, handle: Handle, copy: &Copy, queue: Queue) -> Option<u64> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            {
+                let mut shard = self.index.lock_handle(handle);
+                let entry = shard.get(handle)?;
+                if copy.to.is_retired() || entry.valid & copy.pages == 0 {
+                    return None;
+                }
+                if entry.pins == 0 {
+                    let old = *entry;
+                    // A page that was dropped as damaged meanwhile stays dropped; its space counts until the extent goes.
+                    entry.valid &= copy.pages;
+                    entry.bytes = copy.bytes as u32;
+                    entry.dir = copy.to.dir.number;
+                    entry.set_moving(false);
+                    entry.requeue(queue, 0);
+                    let valid = entry.valid;
+                    let renewed = shard.renew(handle);
+                    drop(shard);
+                    return Some(self.count_move(&old, valid, copy, queue, renewed));
+                }
+            }
+            if Instant::now() >= deadline || self.is_stopped() {
+                return None;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    fn count_move(
+        &self,
+        old: &Entry,
+        valid: u64,
+        copy: &Copy,
+        queue: Queue,
+        renewed: Handle,
+    ) -> u64 {
+        let to = &copy.to.dir;
+        to.extents.fetch_add(1, Relaxed);
+        to.pages.fetch_add(valid.count_ones() as i64, Relaxed);
+        if queue == Queue::Small {
+            to.small_bytes.fetch_add(copy.bytes as i64, Relaxed);
+        }
+        to.policy.lock().push(queue, renewed.to_u64());
+        self.uncount(old)
+    }
+
+    /// Removes a copy of an extent, of `space` bytes, that no entry names.
+    fn remove_copy(&self, key: &ExtentKey, file: &Arc<OpenFile>, space: u64) {
+        let pass = self.gates.enter(key.file);
+        if file.is_retired() {
+            file.orphaned.fetch_add(space, Relaxed);
+        } else {
+            self.give_back_left(&pass, file, key.extent, space);
+            self.tidy(&pass, file);
+        }
+    }
+}
