@@ -60,3 +60,13 @@ impl<R: Read + ?Sized> Read for Arc<R> {
         (**self).scan(range, direction)
     }
 }
+
+impl<R: Read + ?Sized> Read for &R {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        (**self).get(key)
+    }
+
+    fn scan(&self, range: KeyRange, direction: Direction) -> Rows<'_> {
+        (**self).scan(range, direction)
+    }
+}
