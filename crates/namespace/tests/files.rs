@@ -1,4 +1,5 @@
 //! Creating, completing and abandoning files.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod fixture;
 

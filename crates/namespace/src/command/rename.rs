@@ -63,8 +63,8 @@ impl Checked {
         if rename.is_same() {
             return Ok(rename);
         }
-        rename.check_target(tx, &source)?;
         rename.check_mounts(tx)?;
+        rename.check_target(tx, &source)?;
         tree::check_no_blocker_below(tx, &rename.from)?;
         tree::check_no_blocker_below(tx, &rename.to)?;
         tree::check_no_write_at_or_below(tx, &rename.from)?;

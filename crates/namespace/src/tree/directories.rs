@@ -32,7 +32,8 @@ impl Attributes<'_> {
 }
 
 /// Makes those directories of a path that are missing but the last `but` names, and gives the last one made, or the deepest that
-/// existed. The existing one gets its new times; the made ones count as loaded when `loaded`.
+/// existed. The existing one gets its new times; the made ones count as loaded when `loaded`,
+/// or when there is no store to load from.
 pub(crate) fn make_directories(tx: &mut Tx, site: &Site, but: usize, attributes: Attributes<'_>, loaded: bool) -> Step {
     let deepest = site.resolved.deepest();
     let missing = site.resolved.missing;
@@ -45,7 +46,7 @@ pub(crate) fn make_directories(tx: &mut Tx, site: &Site, but: usize, attributes:
     let mut at = deepest.clone();
     for name in &names[first..names.len() - but] {
         let mut inode = attributes.inode(tx, Kind::Directory);
-        inode.set_loaded(loaded);
+        inode.set_loaded(loaded || site.mount.is_none());
         let parent = at.inode.id;
         keys::inode::put(&mut tx.pending, parent, name, &inode);
         keys::directory::put(&mut tx.pending, inode.id, parent, name);
