@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::Fatal;
 use openraft::{BasicNode, Config, Raft, RaftMetrics, SnapshotPolicy};
 
 use crate::applier::Applier;
@@ -57,6 +56,7 @@ pub(crate) async fn lead_if_alone(raft: &Engine, member: &Member, health: &Healt
     } else {
         let members = BTreeMap::from([(id, BasicNode::new(&member.address))]);
         raft.initialize(members).await.map_err(refused)?;
+        raft.trigger().elect(false).await.map_err(refused)?;
     }
     let ready = |metrics: &RaftMetrics<Types>| {
         let applied = metrics.last_applied;
@@ -82,21 +82,19 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Runs until aborted, or the engine's end.
     pub(crate) async fn run(self) {
-        let mut metrics = self.raft.metrics();
+        // These change with the leader and the members, and close with the engine: few wake-ups under load.
+        let mut engine = self.raft.server_metrics();
         let mut next = tokio::time::Instant::now() + self.interval;
         let mut flushed = self.log.appended_bytes();
         loop {
             let due = tokio::select! {
                 () = self.health.grown() => true,
                 () = tokio::time::sleep_until(next) => true,
-                changed = metrics.changed() => match changed {
+                changed = engine.changed() => match changed {
                     Ok(()) => false,
-                    Err(_) => return self.health.fail("the log engine ended"),
+                    Err(_) => return self.engine_ended(),
                 },
             };
-            if let Err(fatal) = &metrics.borrow_watched().running_state {
-                return self.engine_ended(fatal);
-            }
             let appended = self.log.appended_bytes();
             if !due {
                 continue;
@@ -106,14 +104,16 @@ impl Keeper {
                 flushed = appended;
                 self.health.flush_begins(appended);
                 if self.raft.trigger().snapshot().await.is_err() {
-                    return self.health.fail("the log engine ended");
+                    return self.engine_ended();
                 }
             }
         }
     }
 
-    fn engine_ended(&self, fatal: &Fatal<Types>) {
-        self.health.fail(&fatal.to_string());
+    fn engine_ended(&self) {
+        let state = metrics_of(&self.raft).running_state;
+        let reason = state.err().map(|fatal| fatal.to_string());
+        self.health.fail(reason.as_deref().unwrap_or("the log engine ended"));
     }
 }
 

@@ -240,6 +240,20 @@ async fn a_state_machine_that_fails_stops_the_member() {
     member.shutdown().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_told_even_when_nobody_waits_for_a_reply() {
+    let dir = tempfile::tempdir().unwrap();
+    let member = Arc::new(open(dir.path(), &Ledger::in_memory()).await);
+    let proposer = {
+        let member = member.clone();
+        tokio::spawn(async move { member.propose(Bytes::from_static(b"poison")).await })
+    };
+    until("the proposal", || member.status().last_index >= Some(2)).await;
+    proposer.abort();
+    let reason = tokio::time::timeout(Duration::from_secs(10), member.failed()).await.unwrap();
+    assert!(reason.contains("poisoned"), "{reason}");
+}
+
 /// Names and lengths of the log's segments, oldest first.
 fn segments(log: &Path) -> Vec<(String, u64)> {
     let mut found = Vec::new();

@@ -194,7 +194,7 @@ fn append(log: &Log, model: &mut Model, chance: &mut Chance, next: u64) -> io::R
 
 #[test]
 fn nothing_acknowledged_is_lost_by_crashes_at_any_operation() {
-    for seed in 0..400 {
+    for seed in 0..500 {
         let mut chance = Chance(seed);
         let mut disk = SimulatedDisk::default();
         let mut model = Model::default();

@@ -189,6 +189,7 @@ impl Writer {
             active.segment.file.write_at(&self.buffer, u64::from(active.written))?;
             active.written += self.buffer.len() as u32;
             self.buffer.clear();
+            self.buffer.shrink_to(2 * WRITE_BYTES);
         }
         Ok(())
     }
