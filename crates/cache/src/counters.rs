@@ -32,10 +32,7 @@ pub(crate) struct Count {
 
 impl Count {
     fn new(metric: Counter) -> Count {
-        Count {
-            value: AtomicU64::new(0),
-            metric,
-        }
+        Count { value: AtomicU64::new(0), metric }
     }
 
     pub(crate) fn add(&self, n: u64) {

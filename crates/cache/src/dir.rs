@@ -90,19 +90,13 @@ impl Dir {
             path: path.to_owned(),
             quota,
             seed: hash::of_bytes(path.as_os_str().as_encoded_bytes()),
-            space: Mutex::new(Space {
-                limit: quota,
-                ..Space::default()
-            }),
+            space: Mutex::new(Space { limit: quota, ..Space::default() }),
             pages: AtomicI64::new(0),
             small_bytes: AtomicI64::new(0),
             extents: AtomicI64::new(0),
             policy: Mutex::default(),
             mode: AtomicU8::new(BROKEN),
-            health: Mutex::new(Health::Broken {
-                reason: "not opened yet".to_owned(),
-                since: SystemClock.now(),
-            }),
+            health: Mutex::new(Health::Broken { reason: "not opened yet".to_owned(), since: SystemClock.now() }),
             read_errors: AtomicU32::new(0),
             attached: Mutex::new(None),
             scanned: AtomicBool::new(false),
@@ -115,10 +109,7 @@ impl Dir {
     pub(crate) fn attach(&self) -> Result<(), OpenError> {
         let attached = layout::attach(&self.path).and_then(|lock| {
             let marker = layout::read_marker(&self.path)?;
-            Ok(Attached {
-                _lock: lock,
-                marker,
-            })
+            Ok(Attached { _lock: lock, marker })
         });
         match attached {
             Ok(attached) => {
@@ -294,10 +285,7 @@ impl Dir {
             }
             return self.is_writable();
         }
-        match self
-            .same_directory()
-            .and_then(|()| layout::try_out(&self.path))
-        {
+        match self.same_directory().and_then(|()| layout::try_out(&self.path)) {
             Ok(()) => self.set_health(Health::Healthy),
             Err(error) => self.fail(mode_after_write_error(&error).unwrap_or(BROKEN), &error),
         }
@@ -307,14 +295,9 @@ impl Dir {
     fn same_directory(&self) -> io::Result<()> {
         let marker = layout::read_marker(&self.path)?;
         let attached = self.attached.lock();
-        match attached
-            .as_ref()
-            .is_some_and(|attached| attached.marker == marker)
-        {
+        match attached.as_ref().is_some_and(|attached| attached.marker == marker) {
             true => Ok(()),
-            false => Err(io::Error::other(
-                "another cache directory is mounted here now: restart the worker to use it",
-            )),
+            false => Err(io::Error::other("another cache directory is mounted here now: restart the worker to use it")),
         }
     }
 
@@ -367,15 +350,7 @@ impl Dir {
 /// Errors that say nothing about the disk: too many open files, no memory, or a file that is not there.
 fn is_our_own_want(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let wants = [
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::NOMEM,
-        Errno::NOENT,
-        Errno::EXIST,
-        Errno::INTR,
-        Errno::FBIG,
-    ];
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOENT, Errno::EXIST, Errno::INTR, Errno::FBIG];
     Errno::from_io_error(error).is_some_and(|errno| wants.contains(&errno))
 }
 

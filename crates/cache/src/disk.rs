@@ -21,12 +21,7 @@ pub(crate) enum Op {
 /// Makes a file for reading and writing; an existing one is an error.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     faults::check(path, Op::Write)?;
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Opens an existing file for reading and writing.
@@ -104,9 +99,7 @@ pub(crate) mod faults {
 
     pub(crate) fn check(path: &Path, op: Op) -> io::Result<()> {
         let faults = FAULTS.lock();
-        let fault = faults
-            .iter()
-            .find(|fault| fault.1 == op && path.starts_with(&fault.0));
+        let fault = faults.iter().find(|fault| fault.1 == op && path.starts_with(&fault.0));
         fault.map_or(Ok(()), |fault| Err(io::Error::from_raw_os_error(fault.2)))
     }
 }

@@ -10,9 +10,7 @@ pub enum OpenError {
     #[error("{0}")]
     Settings(String),
     /// Another process uses the directory.
-    #[error(
-        "cache directory {0} is in use by another process: stop it, or give this one a directory of its own"
-    )]
+    #[error("cache directory {0} is in use by another process: stop it, or give this one a directory of its own")]
     Locked(PathBuf),
     /// The directory was written by a newer version; it is left as it is.
     #[error(
@@ -27,9 +25,7 @@ pub enum OpenError {
         known: u32,
     },
     /// The directory holds something that is not a cache; it is left as it is.
-    #[error(
-        "directory {0} is not empty and is not a cache directory: give the cache a directory of its own"
-    )]
+    #[error("directory {0} is not empty and is not a cache directory: give the cache a directory of its own")]
     Foreign(PathBuf),
     /// The background threads could not be started.
     #[error("cannot start the page store's threads")]

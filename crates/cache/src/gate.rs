@@ -23,9 +23,7 @@ pub(crate) struct Pass<'a> {
 
 impl Gates {
     pub(crate) fn new() -> Gates {
-        Gates {
-            shards: (0..SHARDS).map(|_| Default::default()).collect(),
-        }
+        Gates { shards: (0..SHARDS).map(|_| Default::default()).collect() }
     }
 
     fn shard(&self, file: FileId) -> &(Mutex<HashSet<FileId>>, Condvar) {
@@ -71,13 +69,7 @@ mod tests {
 
     #[test]
     fn who_may_not_enter_does_not_open_the_gate() {
-        let (gates, file) = (
-            Gates::new(),
-            FileId {
-                inode: forebay_base::InodeId(1),
-                version: 1,
-            },
-        );
+        let (gates, file) = (Gates::new(), FileId { inode: forebay_base::InodeId(1), version: 1 });
         let pass = gates.enter(file);
         assert!(gates.try_enter(file).is_none());
         assert!(gates.try_enter(file).is_none());

@@ -23,11 +23,8 @@ pub struct Geometry {
 impl Geometry {
     /// The layout for a page size; none when it is not a power of two between [`PAGE_SIZE_MIN`] and [`PAGE_SIZE_MAX`].
     pub fn new(page_size: u32) -> Option<Geometry> {
-        let fits =
-            page_size.is_power_of_two() && (PAGE_SIZE_MIN..=PAGE_SIZE_MAX).contains(&page_size);
-        fits.then(|| Geometry {
-            page_log2: page_size.trailing_zeros() as u8,
-        })
+        let fits = page_size.is_power_of_two() && (PAGE_SIZE_MIN..=PAGE_SIZE_MAX).contains(&page_size);
+        fits.then(|| Geometry { page_log2: page_size.trailing_zeros() as u8 })
     }
 
     pub(crate) fn log2(self) -> u8 {
@@ -71,9 +68,7 @@ impl Geometry {
 
     /// Bytes of a page of a file of `length` bytes; 0 past its end.
     pub fn page_len(self, page: u32, length: u64) -> u32 {
-        length
-            .saturating_sub(self.page_offset(page))
-            .min(self.page_size() as u64) as u32
+        length.saturating_sub(self.page_offset(page)).min(self.page_size() as u64) as u32
     }
 
     pub(crate) fn extent_of(self, page: u32) -> u32 {

@@ -9,11 +9,7 @@ const fn mix(a: u64, b: u64) -> u64 {
 }
 
 // Odd constants with as many ones as zeros, from wyhash.
-const SECRETS: [u64; 3] = [
-    0xa076_1d64_78bd_642f,
-    0xe703_7ed1_a0b4_28db,
-    0x8ebc_6af0_9c88_c6e3,
-];
+const SECRETS: [u64; 3] = [0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db, 0x8ebc_6af0_9c88_c6e3];
 
 /// The hash of an inode.
 pub(crate) fn of_inode(inode: InodeId) -> u64 {
@@ -32,9 +28,7 @@ pub(crate) fn of_extent(file: FileId, extent: u32) -> u64 {
 
 /// The hash of some bytes.
 pub(crate) fn of_bytes(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(SECRETS[0], |hash, byte| {
-        mix(hash ^ *byte as u64, SECRETS[1])
-    })
+    bytes.iter().fold(SECRETS[0], |hash, byte| mix(hash ^ *byte as u64, SECRETS[1]))
 }
 
 /// A number in (0, 1) that belongs to `a` and `b`.

@@ -85,18 +85,13 @@ impl Entry {
 
     pub(crate) fn key(&self) -> ExtentKey {
         ExtentKey {
-            file: FileId {
-                inode: forebay_base::InodeId(self.inode),
-                version: self.version,
-            },
+            file: FileId { inode: forebay_base::InodeId(self.inode), version: self.version },
             extent: self.extent,
         }
     }
 
     fn is(&self, key: &ExtentKey) -> bool {
-        self.inode == key.file.inode.0
-            && self.version == key.file.version
-            && self.extent == key.extent
+        self.inode == key.file.inode.0 && self.version == key.file.version && self.extent == key.extent
     }
 
     pub(crate) fn queue(&self) -> Queue {
@@ -164,10 +159,7 @@ impl Handle {
     }
 
     pub(crate) fn from_u64(word: u64) -> Handle {
-        Handle {
-            place: word as u32,
-            generation: (word >> 32) as u32,
-        }
+        Handle { place: word as u32, generation: (word >> 32) as u32 }
     }
 }
 
@@ -195,19 +187,9 @@ pub(crate) struct Guard<'a> {
 
 impl Index {
     pub(crate) fn new() -> Index {
-        let shard = |number| {
-            Mutex::new(Shard {
-                number,
-                table: HashTable::new(),
-                slab: Vec::new(),
-                vacant: None,
-                used: 0,
-            })
-        };
-        Index {
-            shards: (0..SHARDS).map(shard).collect(),
-            len: AtomicUsize::new(0),
-        }
+        let shard =
+            |number| Mutex::new(Shard { number, table: HashTable::new(), slab: Vec::new(), vacant: None, used: 0 });
+        Index { shards: (0..SHARDS).map(shard).collect(), len: AtomicUsize::new(0) }
     }
 
     /// How many entries there are.
@@ -216,10 +198,7 @@ impl Index {
     }
 
     fn guard(&self, shard: u32) -> Guard<'_> {
-        Guard {
-            shard: self.shards[shard as usize].lock(),
-            len: &self.len,
-        }
+        Guard { shard: self.shards[shard as usize].lock(), len: &self.len }
     }
 
     /// Locks the shard of a key.
@@ -253,13 +232,7 @@ impl Shard {
         let slot = self.used;
         assert!(slot < u32::MAX / SHARDS, "the index holds 2^32 extents");
         if slot as usize == self.slab.len() * SLAB_CHUNK {
-            let blank = ExtentKey {
-                file: FileId {
-                    inode: forebay_base::InodeId(0),
-                    version: 0,
-                },
-                extent: 0,
-            };
+            let blank = ExtentKey { file: FileId { inode: forebay_base::InodeId(0), version: 0 }, extent: 0 };
             let mut vacant = Entry::new(blank, 0, 0, Queue::Small);
             vacant.state = 0;
             self.slab.push(Box::new([vacant; SLAB_CHUNK]));
@@ -269,16 +242,12 @@ impl Shard {
     }
 
     fn handle(&mut self, slot: u32) -> Handle {
-        Handle {
-            place: slot * SHARDS + self.number,
-            generation: self.entry(slot).generation,
-        }
+        Handle { place: slot * SHARDS + self.number, generation: self.entry(slot).generation }
     }
 
     fn find_slot(&self, key: &ExtentKey) -> Option<u32> {
         let slab = &self.slab;
-        let is_it =
-            |slot: &u32| slab[*slot as usize / SLAB_CHUNK][*slot as usize % SLAB_CHUNK].is(key);
+        let is_it = |slot: &u32| slab[*slot as usize / SLAB_CHUNK][*slot as usize % SLAB_CHUNK].is(key);
         self.table.find(key.hash(), is_it).copied()
     }
 }
@@ -303,15 +272,10 @@ impl Guard<'_> {
         debug_assert!(self.shard.find_slot(&key).is_none());
         let slot = self.shard.take_slot();
         let place = self.shard.entry(slot);
-        *place = Entry {
-            generation: place.generation,
-            ..entry
-        };
+        *place = Entry { generation: place.generation, ..entry };
         let Shard { table, slab, .. } = &mut *self.shard;
         table.insert_unique(key.hash(), slot, |slot| {
-            slab[*slot as usize / SLAB_CHUNK][*slot as usize % SLAB_CHUNK]
-                .key()
-                .hash()
+            slab[*slot as usize / SLAB_CHUNK][*slot as usize % SLAB_CHUNK].key().hash()
         });
         self.len.fetch_add(1, Relaxed);
         self.shard.handle(slot)
@@ -320,13 +284,8 @@ impl Guard<'_> {
     /// Removes the entry of a live handle and returns what it was.
     pub(crate) fn remove(&mut self, handle: Handle) -> Entry {
         let slot = handle.place / SHARDS;
-        let removed = *self
-            .get(handle)
-            .expect("the caller holds the lock and has seen the entry");
-        let found = self
-            .shard
-            .table
-            .find_entry(removed.key().hash(), |other| *other == slot);
+        let removed = *self.get(handle).expect("the caller holds the lock and has seen the entry");
+        let found = self.shard.table.find_entry(removed.key().hash(), |other| *other == slot);
         found.expect("each live entry is in the table").remove();
         let next = self.shard.vacant.replace(slot).unwrap_or(u32::MAX);
         let vacant = self.shard.entry(slot);
@@ -339,14 +298,9 @@ impl Guard<'_> {
 
     /// Gives a live entry a new handle and voids the old.
     pub(crate) fn renew(&mut self, handle: Handle) -> Handle {
-        let entry = self
-            .get(handle)
-            .expect("the caller holds the lock and has seen the entry");
+        let entry = self.get(handle).expect("the caller holds the lock and has seen the entry");
         entry.generation = entry.generation.wrapping_add(1);
-        Handle {
-            generation: entry.generation,
-            ..handle
-        }
+        Handle { generation: entry.generation, ..handle }
     }
 }
 
@@ -356,32 +310,20 @@ mod tests {
     use forebay_base::InodeId;
 
     fn key(inode: u64, extent: u32) -> ExtentKey {
-        ExtentKey {
-            file: FileId {
-                inode: InodeId(inode),
-                version: 1,
-            },
-            extent,
-        }
+        ExtentKey { file: FileId { inode: InodeId(inode), version: 1 }, extent }
     }
 
     fn insert(index: &Index, key: ExtentKey) -> Handle {
-        index
-            .lock(&key)
-            .insert(Entry::new(key, 0, 20, Queue::Small))
+        index.lock(&key).insert(Entry::new(key, 0, 20, Queue::Small))
     }
 
     #[test]
     fn finds_what_was_put_in_and_voids_handles() {
         let index = Index::new();
-        let handles: Vec<Handle> = (0..10_000)
-            .map(|i| insert(&index, key(i / 3, (i % 3) as u32)))
-            .collect();
+        let handles: Vec<Handle> = (0..10_000).map(|i| insert(&index, key(i / 3, (i % 3) as u32))).collect();
         assert_eq!(index.len(), 10_000);
         for i in (0..10_000u64).step_by(2) {
-            index
-                .lock_handle(handles[i as usize])
-                .remove(handles[i as usize]);
+            index.lock_handle(handles[i as usize]).remove(handles[i as usize]);
         }
         for i in 0..10_000u64 {
             let key = key(i / 3, (i % 3) as u32);
@@ -390,10 +332,7 @@ mod tests {
             assert_eq!(index.is_live(handles[i as usize]), i % 2 == 1);
         }
         let again = insert(&index, key(0, 0));
-        assert!(
-            !handles.contains(&again),
-            "a slot used again has another handle"
-        );
+        assert!(!handles.contains(&again), "a slot used again has another handle");
         let renewed = index.lock_handle(again).renew(again);
         assert!(index.is_live(renewed) && !index.is_live(again));
         assert_eq!(Handle::from_u64(renewed.to_u64()), renewed);

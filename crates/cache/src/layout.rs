@@ -48,21 +48,14 @@ pub(crate) fn leaf(root: &Path, number: u32) -> PathBuf {
 /// Where the files of a file version are.
 pub(crate) fn paths(root: &Path, file: FileId) -> Paths {
     let leaf = leaf_of(root, file.inode);
-    Paths {
-        data: leaf.join(format!("{file}.data")),
-        sums: leaf.join(format!("{file}.sums")),
-        leaf,
-    }
+    Paths { data: leaf.join(format!("{file}.data")), sums: leaf.join(format!("{file}.sums")), leaf }
 }
 
 /// Reads a file name back.
 pub(crate) fn parse_name(name: &str) -> Option<(FileId, Part)> {
     let mut pieces = name.split('.');
     let mut hex = || u64::from_str_radix(pieces.next()?, 16).ok();
-    let file = FileId {
-        inode: InodeId(hex()?),
-        version: hex()?,
-    };
+    let file = FileId { inode: InodeId(hex()?), version: hex()? };
     let part = match pieces.next()? {
         "data" => Part::Data,
         "sums" => Part::Sums,
@@ -97,11 +90,7 @@ pub(crate) fn attach(root: &Path) -> Result<File, AttachError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => check_empty(root)?,
         Err(error) => return Err(io::Error::new(error.kind(), error.to_string()).into()),
     }
-    let lock = fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(root.join("lock"))?;
+    let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(root.join("lock"))?;
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         return Err(AttachError::Refused(OpenError::Locked(root.to_owned())));
     }
@@ -113,17 +102,12 @@ pub(crate) fn attach(root: &Path) -> Result<File, AttachError> {
 }
 
 fn check_marker(root: &Path, text: &str) -> Result<(), AttachError> {
-    let format = text
-        .lines()
-        .next()
-        .and_then(|line| line.strip_prefix(MARKER_START));
+    let format = text.lines().next().and_then(|line| line.strip_prefix(MARKER_START));
     match format.and_then(|format| format.parse().ok()) {
         Some(FORMAT) => Ok(()),
-        Some(found) => Err(AttachError::Refused(OpenError::NewerFormat {
-            path: root.to_owned(),
-            found,
-            known: FORMAT,
-        })),
+        Some(found) => {
+            Err(AttachError::Refused(OpenError::NewerFormat { path: root.to_owned(), found, known: FORMAT }))
+        }
         None => Err(AttachError::Refused(OpenError::Foreign(root.to_owned()))),
     }
 }
@@ -132,10 +116,7 @@ fn check_marker(root: &Path, text: &str) -> Result<(), AttachError> {
 fn check_empty(root: &Path) -> Result<(), AttachError> {
     for entry in fs::read_dir(root)? {
         let name = entry?.file_name();
-        if !["lock", "lost+found", "forebay-cache.new"]
-            .iter()
-            .any(|known| name == *known)
-        {
+        if !["lock", "lost+found", "forebay-cache.new"].iter().any(|known| name == *known) {
             return Err(AttachError::Refused(OpenError::Foreign(root.to_owned())));
         }
     }
@@ -180,11 +161,7 @@ pub(crate) fn try_out(root: &Path) -> io::Result<()> {
     let written = disk::write_at(&path, &file, &BYTES, 0).and_then(|()| {
         let mut read = [0; BYTES.len()];
         disk::read_at(&path, &file, &mut read, 0)?;
-        if read == BYTES {
-            Ok(())
-        } else {
-            Err(io::Error::other("reads back other bytes than were written"))
-        }
+        if read == BYTES { Ok(()) } else { Err(io::Error::other("reads back other bytes than were written")) }
     });
     disk::remove(&path)?;
     written
@@ -196,21 +173,11 @@ mod tests {
 
     #[test]
     fn names_return() {
-        let file = FileId {
-            inode: InodeId(0xabc),
-            version: 17,
-        };
+        let file = FileId { inode: InodeId(0xabc), version: 17 };
         assert_eq!(parse_name("abc.11.data"), Some((file, Part::Data)));
         assert_eq!(parse_name("abc.11.sums"), Some((file, Part::Sums)));
         assert!(paths(Path::new("/d"), file).data.ends_with("abc.11.data"));
-        for other in [
-            "abc.11",
-            "ABC.11.data",
-            "0abc.11.data",
-            "abc.11.data.new",
-            "probe",
-            "+1.1.data",
-        ] {
+        for other in ["abc.11", "ABC.11.data", "0abc.11.data", "abc.11.data.new", "probe", "+1.1.data"] {
             assert_eq!(parse_name(other), None, "{other}");
         }
     }
@@ -234,10 +201,7 @@ mod tests {
         let newer = temp.path().join("newer");
         fs::create_dir(&newer).unwrap();
         fs::write(newer.join(MARKER), format!("{MARKER_START}2\nid x\n")).unwrap();
-        assert!(matches!(
-            refusal(&newer),
-            OpenError::NewerFormat { found: 2, .. }
-        ));
+        assert!(matches!(refusal(&newer), OpenError::NewerFormat { found: 2, .. }));
         assert_eq!(fs::read_dir(&newer).unwrap().count(), 1);
 
         let ours = temp.path().join("a/b");

@@ -54,11 +54,6 @@ impl Drop for Lease {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Lease({} in {})",
-            self.file.file(),
-            self.file.dir.path.display()
-        )
+        write!(f, "Lease({} in {})", self.file.file(), self.file.dir.path.display())
     }
 }

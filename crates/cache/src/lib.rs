@@ -14,6 +14,8 @@ mod index;
 mod layout;
 mod lease;
 mod local_file;
+#[doc(hidden)]
+pub mod measure;
 mod open_files;
 mod pinned;
 mod policy;

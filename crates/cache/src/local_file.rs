@@ -23,26 +23,15 @@ pub struct LocalFileError(String);
 
 impl LocalFile {
     /// Takes the descriptors of `file`.
-    pub fn new(
-        file: FileId,
-        data: OwnedFd,
-        checksums: OwnedFd,
-    ) -> Result<LocalFile, LocalFileError> {
+    pub fn new(file: FileId, data: OwnedFd, checksums: OwnedFd) -> Result<LocalFile, LocalFileError> {
         let (data, sums) = (File::from(data), File::from(checksums));
         let mut bytes = [0; HEADER_LEN];
-        sums.read_exact_at(&mut bytes, 0).map_err(|error| {
-            LocalFileError(format!(
-                "the checksum file's header cannot be read: {error}"
-            ))
-        })?;
-        let header = Header::decode(&bytes).ok_or_else(|| {
-            LocalFileError("the checksum file is damaged or of another format".to_owned())
-        })?;
+        sums.read_exact_at(&mut bytes, 0)
+            .map_err(|error| LocalFileError(format!("the checksum file's header cannot be read: {error}")))?;
+        let header = Header::decode(&bytes)
+            .ok_or_else(|| LocalFileError("the checksum file is damaged or of another format".to_owned()))?;
         if header.file != file {
-            return Err(LocalFileError(format!(
-                "they belong to {}, not to {file}",
-                header.file
-            )));
+            return Err(LocalFileError(format!("they belong to {}, not to {file}", header.file)));
         }
         Ok(LocalFile { header, data, sums })
     }

@@ -46,13 +46,7 @@ pub(crate) struct OpenFile {
 }
 
 impl OpenFile {
-    pub(crate) fn new(
-        header: Header,
-        dir: Arc<Dir>,
-        paths: Paths,
-        data: File,
-        sums: File,
-    ) -> OpenFile {
+    pub(crate) fn new(header: Header, dir: Arc<Dir>, paths: Paths, data: File, sums: File) -> OpenFile {
         OpenFile {
             header,
             dir,
@@ -202,10 +196,7 @@ impl OpenFiles {
         let key = (file.file(), file.dir.number);
         let closed = {
             let mut shard = self.shard(file.file()).lock();
-            let slot = Slot {
-                file: file.clone(),
-                used: true,
-            };
+            let slot = Slot { file: file.clone(), used: true };
             let before = shard.slots.insert(key, slot);
             debug_assert!(before.is_none(), "opened twice");
             shard.clock.push_back(key);
@@ -229,10 +220,7 @@ impl OpenFiles {
     /// How many are open.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.lock().slots.len())
-            .sum()
+        self.shards.iter().map(|shard| shard.lock().slots.len()).sum()
     }
 }
 
@@ -246,10 +234,7 @@ impl Shard {
             let Some(key) = self.clock.pop_front() else {
                 break;
             };
-            let slot = self
-                .slots
-                .get_mut(&key)
-                .expect("the clock names what is there");
+            let slot = self.slots.get_mut(&key).expect("the clock names what is there");
             // Nobody can come to hold it meanwhile: it is only handed out under this lock. What is deferred must not be forgotten.
             let idle = Arc::strong_count(&slot.file) == 1 && slot.file.deferred.lock().is_empty();
             if idle && !std::mem::take(&mut slot.used) {

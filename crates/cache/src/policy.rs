@@ -57,11 +57,7 @@ pub(crate) fn judge(queue: Queue, frequency: u8) -> Verdict {
 impl S3Fifo {
     /// The queue for a new extent.
     pub(crate) fn queue_for(&mut self, fingerprint: u32) -> Queue {
-        if self.ghost.take(fingerprint) {
-            Queue::Main
-        } else {
-            Queue::Small
-        }
+        if self.ghost.take(fingerprint) { Queue::Main } else { Queue::Small }
     }
 
     /// Puts a handle at the new end of a queue.

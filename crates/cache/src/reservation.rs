@@ -47,19 +47,11 @@ impl Reservation {
         let Some(part) = self.take(page.0) else {
             return Stored::No;
         };
-        let wanted_len = self
-            .meta
-            .length
-            .map(|length| self.geometry.page_len(page.0, length) as usize);
+        let wanted_len = self.meta.length.map(|length| self.geometry.page_len(page.0, length) as usize);
         let fits = !bytes.is_empty()
             && bytes.len() <= self.geometry.page_size() as usize
             && wanted_len.is_none_or(|wanted| wanted == bytes.len());
-        debug_assert!(
-            fits,
-            "page {page} of {} with {} bytes",
-            self.file,
-            bytes.len()
-        );
+        debug_assert!(fits, "page {page} of {} with {} bytes", self.file, bytes.len());
         let slot = self.geometry.slot_of(page.0);
         if !fits {
             self.inner.give_back(part, 1 << slot, self);
@@ -74,10 +66,7 @@ impl Reservation {
     /// Takes the right to write a page; it can be taken once.
     fn take(&self, page: u32) -> Option<&Part> {
         let extent = self.geometry.extent_of(page);
-        let place = self
-            .parts
-            .binary_search_by_key(&extent, |part| part.key.extent)
-            .ok()?;
+        let place = self.parts.binary_search_by_key(&extent, |part| part.key.extent).ok()?;
         let (part, bit) = (&self.parts[place], 1 << self.geometry.slot_of(page));
         (part.remaining.fetch_and(!bit, AcqRel) & bit != 0).then_some(part)
     }
@@ -85,10 +74,7 @@ impl Reservation {
     /// The space that is reserved for a page.
     pub(crate) fn space_of(&self, page: u32) -> u64 {
         let page_size = self.geometry.page_size();
-        let len = self
-            .meta
-            .length
-            .map_or(page_size, |length| self.geometry.page_len(page, length));
+        let len = self.meta.length.map_or(page_size, |length| self.geometry.page_len(page, length));
         crate::geometry::space_of(len)
     }
 }

@@ -55,10 +55,7 @@ impl Header {
             && u32_at(bytes, 8) == FORMAT
             && u32_at(bytes, 32) as usize == CHECKSUM_CHUNK;
         Some(Header {
-            file: FileId {
-                inode: InodeId(u64_at(bytes, 16)),
-                version: u64_at(bytes, 24),
-            },
+            file: FileId { inode: InodeId(u64_at(bytes, 16)), version: u64_at(bytes, 24) },
             geometry: Geometry::new(u32_at(bytes, 12)).filter(|_| known)?,
         })
     }
@@ -109,10 +106,8 @@ impl<'a> Record<'a> {
             return None;
         }
         let chunks = (length as usize).div_ceil(CHECKSUM_CHUNK);
-        (u32_at(stored_mark, 0) == mark(header.file, page, body)).then_some(Record {
-            length,
-            checksums: &body[4..4 + 4 * chunks],
-        })
+        (u32_at(stored_mark, 0) == mark(header.file, page, body))
+            .then_some(Record { length, checksums: &body[4..4 + 4 * chunks] })
     }
 
     /// How many chunks the page has.
@@ -134,13 +129,7 @@ mod tests {
     use super::*;
 
     fn header() -> Header {
-        Header {
-            file: FileId {
-                inode: InodeId(0x1122),
-                version: 3,
-            },
-            geometry: Geometry::new(32 << 10).unwrap(),
-        }
+        Header { file: FileId { inode: InodeId(0x1122), version: 3 }, geometry: Geometry::new(32 << 10).unwrap() }
     }
 
     fn hex(bytes: &[u8]) -> String {
@@ -153,10 +142,7 @@ mod tests {
         let document = include_str!("../../../docs/formats/page-store.md");
         let content: Vec<u8> = (0..20_000u32).map(|at| (at / 100) as u8).collect();
         let checksums: Vec<u32> = forebay_base::checksum::chunk_checksums(&content).collect();
-        for line in [
-            hex(&header().encode()),
-            hex(&encode_record(&header(), 0, 20_000, &checksums)),
-        ] {
+        for line in [hex(&header().encode()), hex(&encode_record(&header(), 0, 20_000, &checksums))] {
             assert!(document.contains(&line), "the document lacks {line}");
         }
     }
@@ -172,20 +158,9 @@ mod tests {
         }
         let encoded = encode_record(&header(), 7, 32 << 10, &[1, 2]);
         let record = Record::decode(&header(), 7, &encoded).unwrap();
-        assert_eq!(
-            (record.length, record.chunks(), record.checksum(1)),
-            (32 << 10, 2, 2)
-        );
-        assert_eq!(
-            Record::decode(&header(), 8, &encoded),
-            None,
-            "the record of another page"
-        );
-        assert_eq!(
-            Record::decode(&header(), 7, &[0; 16]),
-            None,
-            "a blank record"
-        );
+        assert_eq!((record.length, record.chunks(), record.checksum(1)), (32 << 10, 2, 2));
+        assert_eq!(Record::decode(&header(), 8, &encoded), None, "the record of another page");
+        assert_eq!(Record::decode(&header(), 7, &[0; 16]), None, "a blank record");
         for bit in 0..encoded.len() * 8 {
             let mut damaged = encoded.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);

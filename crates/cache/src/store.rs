@@ -16,9 +16,7 @@ mod tests;
 pub(crate) use fill::{Part, Written};
 pub(crate) use inner::Inner;
 
-use crate::{
-    Access, Counts, DirStatus, FileMeta, Lease, OpenError, Reservation, Run, Settings, TierUsage,
-};
+use crate::{Access, Counts, DirStatus, FileMeta, Lease, OpenError, Reservation, Run, Settings, TierUsage};
 use forebay_base::{FileId, InodeId, PageIndex};
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -47,54 +45,25 @@ impl PageStore {
 
     /// What of `range` (bytes of the file; what lies past `meta.length` is left out) is cached, in order and without gaps, the present parts pinned.
     /// *Blocking*: may open files and, soon after a start, look into the directories.
-    pub fn lookup(
-        &self,
-        file: FileId,
-        meta: FileMeta,
-        range: Range<u64>,
-        access: Access,
-    ) -> Vec<Run> {
+    pub fn lookup(&self, file: FileId, meta: FileMeta, range: Range<u64>, access: Access) -> Vec<Run> {
         let wait = lookup::Wait::ForDisk;
-        self.inner
-            .lookup(file, meta, range, access, wait)
-            .expect("a lookup that may wait has an answer")
+        self.inner.lookup(file, meta, range, access, wait).expect("a lookup that may wait has an answer")
     }
 
     /// Like [`PageStore::lookup`], but never touches a disk: none when the answer is not in memory.
-    pub fn try_lookup(
-        &self,
-        file: FileId,
-        meta: FileMeta,
-        range: Range<u64>,
-        access: Access,
-    ) -> Option<Vec<Run>> {
-        self.inner
-            .lookup(file, meta, range, access, lookup::Wait::Never)
+    pub fn try_lookup(&self, file: FileId, meta: FileMeta, range: Range<u64>, access: Access) -> Option<Vec<Run>> {
+        self.inner.lookup(file, meta, range, access, lookup::Wait::Never)
     }
 
     /// The first run of [`PageStore::try_lookup`], without an allocation: the hot path of small reads.
     /// A run is at most one extent long (16 MiB at the default page size).
-    pub fn try_first_run(
-        &self,
-        file: FileId,
-        meta: FileMeta,
-        range: Range<u64>,
-        access: Access,
-    ) -> Option<Run> {
-        self.inner
-            .first_run(file, meta, range, access, lookup::Wait::Never)
+    pub fn try_first_run(&self, file: FileId, meta: FileMeta, range: Range<u64>, access: Access) -> Option<Run> {
+        self.inner.first_run(file, meta, range, access, lookup::Wait::Never)
     }
 
     /// Reads at `offset` into `buf` as far as pages are cached and match their checksums: returns how many bytes
     /// (less than `buf.len()` means a miss, or the end of the file, right there). A damaged page is dropped (*blocking*).
-    pub fn read_verified(
-        &self,
-        file: FileId,
-        meta: FileMeta,
-        offset: u64,
-        buf: &mut [u8],
-        access: Access,
-    ) -> usize {
+    pub fn read_verified(&self, file: FileId, meta: FileMeta, offset: u64, buf: &mut [u8], access: Access) -> usize {
         self.inner.read_verified(file, meta, offset, buf, access)
     }
 

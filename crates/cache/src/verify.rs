@@ -24,10 +24,7 @@ pub(crate) struct Fault {
 }
 
 /// A record's bytes: on the stack up to pages of 4 MiB.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the hot path of small reads shall not allocate"
-)]
+#[expect(clippy::large_enum_variant, reason = "the hot path of small reads shall not allocate")]
 pub(crate) enum RecordBytes {
     Small([u8; 1056], usize),
     Large(Vec<u8>),
@@ -43,10 +40,7 @@ impl RecordBytes {
             _ => RecordBytes::Large(vec![0; len]),
         };
         let read = source.read_sums(bytes.as_mut(), geometry.record_offset(page));
-        read.map(|()| bytes).map_err(|error| Fault {
-            page,
-            error: Some(error),
-        })
+        read.map(|()| bytes).map_err(|error| Fault { page, error: Some(error) })
     }
 
     fn as_mut(&mut self) -> &mut [u8] {
@@ -70,11 +64,7 @@ impl RecordBytes {
 }
 
 /// Reads `buf.len()` bytes of the file at `offset` and checks every chunk that they touch.
-pub(crate) fn read_verified(
-    source: &impl Source,
-    offset: u64,
-    buf: &mut [u8],
-) -> Result<(), Fault> {
+pub(crate) fn read_verified(source: &impl Source, offset: u64, buf: &mut [u8]) -> Result<(), Fault> {
     let mut rest = buf;
     for part in page_parts(source.header(), offset..offset + rest.len() as u64) {
         let (head, tail) = rest.split_at_mut((part.end - part.start) as usize);
@@ -97,12 +87,7 @@ pub(crate) fn piece_checksums(source: &impl Source, range: Range<u64>) -> Result
                 continue;
             }
             let mut scratch = [0; CHECKSUM_CHUNK];
-            out.push(crc32c(page.read_piece(
-                source,
-                &chunk,
-                &piece,
-                &mut scratch,
-            )?));
+            out.push(crc32c(page.read_piece(source, &chunk, &piece, &mut scratch)?));
         }
     }
     Ok(out)
@@ -141,15 +126,8 @@ struct Chunk {
 impl PageSums {
     fn read(source: &impl Source, offset: u64) -> Result<PageSums, Fault> {
         let geometry = source.header().geometry;
-        let page = geometry.page_of(offset).ok_or(Fault {
-            page: u32::MAX,
-            error: None,
-        })?;
-        Ok(PageSums {
-            page,
-            start: geometry.page_offset(page),
-            bytes: RecordBytes::read(source, page)?,
-        })
+        let page = geometry.page_of(offset).ok_or(Fault { page: u32::MAX, error: None })?;
+        Ok(PageSums { page, start: geometry.page_offset(page), bytes: RecordBytes::read(source, page)? })
     }
 
     fn record(&self, header: &Header) -> Result<Record<'_>, Fault> {
@@ -160,24 +138,15 @@ impl PageSums {
     fn chunk(&self, record: &Record<'_>, offset: u64) -> Chunk {
         let chunk = ((offset - self.start) / CHUNK) as usize;
         if chunk >= record.chunks() {
-            return Chunk {
-                range: offset..offset,
-                checksum: 0,
-            };
+            return Chunk { range: offset..offset, checksum: 0 };
         }
         let start = self.start + chunk as u64 * CHUNK;
         let page_end = self.start + record.length as u64;
-        Chunk {
-            range: start..page_end.min(start + CHUNK),
-            checksum: record.checksum(chunk),
-        }
+        Chunk { range: start..page_end.min(start + CHUNK), checksum: record.checksum(chunk) }
     }
 
     fn fault(&self, error: Option<io::Error>) -> Fault {
-        Fault {
-            page: self.page,
-            error,
-        }
+        Fault { page: self.page, error }
     }
 
     /// Reads and checks a chunk, and returns the piece of it.
@@ -192,9 +161,7 @@ impl PageSums {
             return Err(self.fault(None));
         }
         let bytes = &mut scratch[..(chunk.range.end - chunk.range.start) as usize];
-        source
-            .read_data(bytes, chunk.range.start)
-            .map_err(|error| self.fault(Some(error)))?;
+        source.read_data(bytes, chunk.range.start).map_err(|error| self.fault(Some(error)))?;
         if crc32c(bytes) != chunk.checksum {
             return Err(self.fault(None));
         }
@@ -207,28 +174,20 @@ impl PageSums {
 fn read_in_page(source: &impl Source, part: Range<u64>, buf: &mut [u8]) -> Result<(), Fault> {
     let page = PageSums::read(source, part.start)?;
     let record = page.record(source.header())?;
-    let place =
-        |range: &Range<u64>| (range.start - part.start) as usize..(range.end - part.start) as usize;
+    let place = |range: &Range<u64>| (range.start - part.start) as usize..(range.end - part.start) as usize;
     let is_whole = |piece: &Range<u64>| *piece == page.chunk(&record, piece.start).range;
     // The whole chunks in one read, the pieces at the ends through a buffer.
     let whole: Vec<Range<u64>> = chunk_parts(part.clone()).filter(is_whole).collect();
     if let (Some(first), Some(last)) = (whole.first(), whole.last()) {
         let middle = first.start..last.end;
         let bytes = &mut buf[place(&middle)];
-        source
-            .read_data(bytes, middle.start)
-            .map_err(|error| page.fault(Some(error)))?;
+        source.read_data(bytes, middle.start).map_err(|error| page.fault(Some(error)))?;
     }
     let mut scratch = [0; CHECKSUM_CHUNK];
     for piece in chunk_parts(part.clone()) {
         let chunk = page.chunk(&record, piece.start);
         if piece != chunk.range {
-            buf[place(&piece)].copy_from_slice(page.read_piece(
-                source,
-                &chunk,
-                &piece,
-                &mut scratch,
-            )?);
+            buf[place(&piece)].copy_from_slice(page.read_piece(source, &chunk, &piece, &mut scratch)?);
         } else if crc32c(&buf[place(&piece)]) != chunk.checksum {
             return Err(page.fault(None));
         }

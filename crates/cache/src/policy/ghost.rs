@@ -14,9 +14,7 @@ pub(crate) struct Ghost {
 impl Ghost {
     /// Makes room to remember as many as `live` fingerprints.
     pub(crate) fn grow_for(&mut self, live: usize) {
-        let wanted = (live / WAYS)
-            .next_power_of_two()
-            .clamp(BUCKETS_MIN, BUCKETS_MAX);
+        let wanted = (live / WAYS).next_power_of_two().clamp(BUCKETS_MIN, BUCKETS_MAX);
         if wanted <= self.buckets.len() {
             return;
         }

@@ -14,10 +14,7 @@ struct Cache {
 
 impl Cache {
     fn new(capacity: usize) -> Cache {
-        Cache {
-            capacity,
-            ..Cache::default()
-        }
+        Cache { capacity, ..Cache::default() }
     }
 
     fn read(&mut self, key: u64) {
@@ -35,15 +32,8 @@ impl Cache {
     }
 
     fn evict(&mut self) {
-        let small = self
-            .entries
-            .values()
-            .filter(|e| e.0 == Queue::Small)
-            .count();
-        let (queue, key) = self
-            .policy
-            .pop(small as u64, self.entries.len() as u64)
-            .unwrap();
+        let small = self.entries.values().filter(|e| e.0 == Queue::Small).count();
+        let (queue, key) = self.policy.pop(small as u64, self.entries.len() as u64).unwrap();
         let entry = self.entries.get_mut(&key).unwrap();
         match judge(queue, entry.1) {
             Verdict::Keep(frequency) => {
@@ -63,8 +53,7 @@ fn fingerprint(key: u64) -> u32 {
 }
 
 fn lru_hits(trace: &[u64], capacity: usize) -> u64 {
-    let (mut last_use, mut order, mut hits) =
-        (HashMap::new(), std::collections::BTreeMap::new(), 0);
+    let (mut last_use, mut order, mut hits) = (HashMap::new(), std::collections::BTreeMap::new(), 0);
     for (now, key) in trace.iter().enumerate() {
         if let Some(before) = last_use.insert(*key, now) {
             order.remove(&before);
@@ -128,7 +117,6 @@ fn compacting_keeps_the_live_in_order() {
     (0..2_000).for_each(|handle| policy.push(Queue::Small, handle));
     policy.compact(|handle| handle % 100 == 0);
     assert_eq!(policy.len(), 20);
-    let left: Vec<u64> =
-        std::iter::from_fn(|| policy.pop(1, 1).map(|(_, handle)| handle)).collect();
+    let left: Vec<u64> = std::iter::from_fn(|| policy.pop(1, 1).map(|(_, handle)| handle)).collect();
     assert_eq!(left, (0..20).map(|i| i * 100).collect::<Vec<_>>());
 }

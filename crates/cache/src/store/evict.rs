@@ -97,13 +97,7 @@ impl Inner {
     }
 
     /// Removes an idle extent and gives its space back. False when it is in use.
-    fn drop_extent(
-        &self,
-        dir: &Arc<Dir>,
-        key: ExtentKey,
-        handle: Handle,
-        inside: Option<&Pass<'_>>,
-    ) -> bool {
+    fn drop_extent(&self, dir: &Arc<Dir>, key: ExtentKey, handle: Handle, inside: Option<&Pass<'_>>) -> bool {
         let entered;
         let pass = match inside.filter(|pass| pass.file() == key.file) {
             Some(pass) => pass,
@@ -149,8 +143,7 @@ impl Inner {
     /// Moves an extent to the fastest of the slower tiers that has room.
     fn demote(&self, dir: &Arc<Dir>, key: ExtentKey, handle: Handle, bytes: u64) -> bool {
         let space = bytes + crate::geometry::EXTENT_OVERHEAD;
-        let mut below =
-            (dir.tier + 1..self.tier_count).flat_map(|tier| self.writable_dirs(tier, key.file));
+        let mut below = (dir.tier + 1..self.tier_count).flat_map(|tier| self.writable_dirs(tier, key.file));
         let Some(to) = below.find(|to| to.reserve(space)) else {
             return false;
         };

@@ -21,11 +21,7 @@ impl Inner {
     }
 
     /// Like [`Inner::file_in`]; an error when it cannot be known whether the file is there.
-    pub(crate) fn try_file_in(
-        &self,
-        pass: &Pass<'_>,
-        dir: &Arc<Dir>,
-    ) -> io::Result<Option<Arc<OpenFile>>> {
+    pub(crate) fn try_file_in(&self, pass: &Pass<'_>, dir: &Arc<Dir>) -> io::Result<Option<Arc<OpenFile>>> {
         if let Some(file) = self.open.get(pass.file(), dir.number) {
             return Ok(Some(file));
         }
@@ -50,22 +46,14 @@ impl Inner {
     }
 
     /// The file in a directory with this geometry, made if it is not there. None when the directory would not have it.
-    pub(crate) fn file_or_new(
-        &self,
-        pass: &Pass<'_>,
-        dir: &Arc<Dir>,
-        geometry: Geometry,
-    ) -> Option<Arc<OpenFile>> {
+    pub(crate) fn file_or_new(&self, pass: &Pass<'_>, dir: &Arc<Dir>, geometry: Geometry) -> Option<Arc<OpenFile>> {
         if let Some(file) = self.try_file_in(pass, dir).ok()? {
             if file.geometry() == geometry {
                 return Some(file);
             }
             self.retire(pass, &file);
         }
-        let header = Header {
-            file: pass.file(),
-            geometry,
-        };
+        let header = Header { file: pass.file(), geometry };
         match create_on_disk(header, dir) {
             Ok(file) => {
                 let file = Arc::new(file);
@@ -85,10 +73,7 @@ impl Inner {
         file.set_retired();
         // Claims reach no further than the checksum file: it is made long enough before.
         for extent in 0..file.extents().unwrap_or(0) {
-            let key = ExtentKey {
-                file: file.file(),
-                extent,
-            };
+            let key = ExtentKey { file: file.file(), extent };
             let mut shard = self.index.lock(&key);
             let found = shard.find(&key).map(|(handle, entry)| (handle, entry.dir));
             if let Some((handle, _)) = found.filter(|(_, dir)| *dir == file.dir.number) {
@@ -113,10 +98,7 @@ impl Inner {
 
     /// Unlinks a file that has no pages left and that nobody is about to fill.
     pub(crate) fn tidy(&self, pass: &Pass<'_>, file: &Arc<OpenFile>) {
-        if file.is_leased()
-            || file.is_retired()
-            || !matches!(disk::next_data(&file.data, 0), Ok(None))
-        {
+        if file.is_leased() || file.is_retired() || !matches!(disk::next_data(&file.data, 0), Ok(None)) {
             return;
         }
         if !self.has_entries(file) {
@@ -133,14 +115,9 @@ impl Inner {
 
     /// Whether an extent lies in this file.
     pub(crate) fn has_entry(&self, file: &OpenFile, extent: u32) -> bool {
-        let key = ExtentKey {
-            file: file.file(),
-            extent,
-        };
+        let key = ExtentKey { file: file.file(), extent };
         let mut shard = self.index.lock(&key);
-        shard
-            .find(&key)
-            .is_some_and(|(_, entry)| entry.dir == file.dir.number)
+        shard.find(&key).is_some_and(|(_, entry)| entry.dir == file.dir.number)
     }
 }
 
@@ -186,10 +163,7 @@ fn create_on_disk(header: Header, dir: &Arc<Dir>) -> io::Result<OpenFile> {
     }
 }
 
-fn make_files(
-    header: &Header,
-    paths: &layout::Paths,
-) -> io::Result<(std::fs::File, std::fs::File)> {
+fn make_files(header: &Header, paths: &layout::Paths) -> io::Result<(std::fs::File, std::fs::File)> {
     let data = match disk::create(&paths.data) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             std::fs::create_dir_all(&paths.leaf)?;

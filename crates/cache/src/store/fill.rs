@@ -66,26 +66,11 @@ enum Look {
 }
 
 impl Inner {
-    pub(crate) fn reserve(
-        self: &Arc<Self>,
-        file: FileId,
-        meta: FileMeta,
-        pages: Range<u32>,
-    ) -> Option<Reservation> {
+    pub(crate) fn reserve(self: &Arc<Self>, file: FileId, meta: FileMeta, pages: Range<u32>) -> Option<Reservation> {
         let geometry = Geometry::new(meta.page_size)?;
-        let page_count = meta
-            .length
-            .map(|length| length.div_ceil(geometry.page_size() as u64));
-        let end = page_count.map_or(pages.end, |count| {
-            pages.end.min(count.min(u32::MAX as u64) as u32)
-        });
-        let mut reservation = Reservation {
-            inner: self.clone(),
-            file,
-            meta,
-            geometry,
-            parts: Vec::new(),
-        };
+        let page_count = meta.length.map(|length| length.div_ceil(geometry.page_size() as u64));
+        let end = page_count.map_or(pages.end, |count| pages.end.min(count.min(u32::MAX as u64) as u32));
+        let mut reservation = Reservation { inner: self.clone(), file, meta, geometry, parts: Vec::new() };
         if pages.start >= end {
             return Some(reservation);
         }
@@ -107,13 +92,7 @@ impl Inner {
         Some(reservation)
     }
 
-    fn claim(
-        &self,
-        pass: &Pass<'_>,
-        reservation: &Reservation,
-        key: ExtentKey,
-        wanted: u64,
-    ) -> Claim {
+    fn claim(&self, pass: &Pass<'_>, reservation: &Reservation, key: ExtentKey, wanted: u64) -> Claim {
         let mut failed = 0;
         for _ in 0..TRIES {
             let plan = match self.look(reservation, &key, wanted) {
@@ -146,17 +125,12 @@ impl Inner {
     fn look(&self, reservation: &Reservation, key: &ExtentKey, wanted: u64) -> Look {
         let geometry = reservation.geometry;
         let space = |pages: u64| -> u64 {
-            let each = set_bits(pages)
-                .map(|slot| reservation.space_of(geometry.page_at(key.extent, slot)));
+            let each = set_bits(pages).map(|slot| reservation.space_of(geometry.page_at(key.extent, slot)));
             each.sum()
         };
         let mut shard = self.index.lock(key);
         let Some((handle, entry)) = shard.find(key) else {
-            return Look::Plan(Plan {
-                existing: None,
-                pages: wanted,
-                space: space(wanted) + EXTENT_OVERHEAD,
-            });
+            return Look::Plan(Plan { existing: None, pages: wanted, space: space(wanted) + EXTENT_OVERHEAD });
         };
         if entry.page_log2 != geometry.log2() {
             return Look::OtherGeometry;
@@ -168,11 +142,7 @@ impl Inner {
         if pages == 0 || entry.is_moving() {
             return Look::Nothing;
         }
-        Look::Plan(Plan {
-            existing: Some((handle, entry.dir)),
-            pages,
-            space: space(pages),
-        })
+        Look::Plan(Plan { existing: Some((handle, entry.dir)), pages, space: space(pages) })
     }
 
     /// Reserves the space of a plan in the directory that shall have the extent: none of those whose bits are set in `failed`.
@@ -187,11 +157,7 @@ impl Inner {
         if !self.room_in_index(pass) {
             return None;
         }
-        let is_leased = |dir: &&Arc<Dir>| {
-            self.open
-                .get(file, dir.number)
-                .is_some_and(|open| open.is_leased())
-        };
+        let is_leased = |dir: &&Arc<Dir>| self.open.get(file, dir.number).is_some_and(|open| open.is_leased());
         let leased = self.dirs.iter().filter(may).filter(is_leased);
         let tier_dirs = |tier| self.writable_dirs(tier, file).into_iter().filter(may);
         // Where it fits at once: below a lease, else in the fastest tier.
@@ -278,12 +244,7 @@ impl Inner {
             dir.extents.fetch_add(1, Relaxed);
             dir.policy.lock().push(queue, handle.to_u64());
         }
-        Some(Part {
-            key: *key,
-            handle,
-            file,
-            remaining: AtomicU64::new(plan.pages),
-        })
+        Some(Part { key: *key, handle, file, remaining: AtomicU64::new(plan.pages) })
     }
 
     /// Writes a claimed page whose right to be written has been taken.
@@ -316,12 +277,7 @@ impl Inner {
             self.give_back(part, bit, reservation);
             return Written::No;
         }
-        self.commit(
-            part,
-            bit,
-            space_of(bytes.len() as u32),
-            reservation.space_of(page),
-        )
+        self.commit(part, bit, space_of(bytes.len() as u32), reservation.space_of(page))
     }
 
     /// Makes a written page readable; `space` of the `reserved` bytes are taken.
@@ -349,8 +305,7 @@ impl Inner {
     /// Ends the claim of the pages `pages` of a part: they were not written.
     pub(crate) fn give_back(&self, part: &Part, pages: u64, reservation: &Reservation) {
         let geometry = reservation.geometry;
-        let each = set_bits(pages)
-            .map(|slot| reservation.space_of(geometry.page_at(part.key.extent, slot)));
+        let each = set_bits(pages).map(|slot| reservation.space_of(geometry.page_at(part.key.extent, slot)));
         part.file.dir.release(each.sum());
         let mut shard = self.index.lock_handle(part.handle);
         let Some(entry) = shard.get(part.handle) else {

@@ -40,9 +40,7 @@ impl Inner {
             let Ok(entries) = std::fs::read_dir(layout::leaf_of(&dir.path, inode)) else {
                 continue;
             };
-            let names = entries
-                .flatten()
-                .filter_map(|entry| entry.file_name().into_string().ok());
+            let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
             let files = names.filter_map(|name| layout::parse_name(&name).map(|(file, _)| file));
             versions.extend(files.filter(|file| file.inode == inode));
         }
@@ -89,27 +87,18 @@ impl Inner {
         if file.is_retired() {
             return;
         }
-        let key = ExtentKey {
-            file: file.file(),
-            extent,
-        };
+        let key = ExtentKey { file: file.file(), extent };
         let spaces = self.spaces_by_records(file, extent);
         let mut shard = self.index.lock(&key);
         let found = shard.find(&key).map(|(_, entry)| entry);
         let bit = 1 << slot;
-        let Some(entry) =
-            found.filter(|entry| entry.dir == file.dir.number && entry.valid & bit != 0)
-        else {
+        let Some(entry) = found.filter(|entry| entry.dir == file.dir.number && entry.valid & bit != 0) else {
             return;
         };
         entry.valid &= !bit;
         // A page whose record is damaged takes what the others do not.
         let freed = match spaces[slot as usize] {
-            0 => entry.bytes.saturating_sub(
-                set_bits(entry.valid)
-                    .map(|slot| spaces[slot as usize])
-                    .sum(),
-            ),
+            0 => entry.bytes.saturating_sub(set_bits(entry.valid).map(|slot| spaces[slot as usize]).sum()),
             space => space.min(entry.bytes),
         };
         entry.bytes -= freed;
@@ -144,11 +133,7 @@ impl Inner {
             .map(|slot| {
                 let page = geometry.page_at(extent, slot);
                 let record = RecordBytes::read(&**file, page);
-                let length = record.and_then(|record| {
-                    record
-                        .decode(&file.header, page)
-                        .map(|record| record.length)
-                });
+                let length = record.and_then(|record| record.decode(&file.header, page).map(|record| record.length));
                 length.map_or(0, |length| space_of(length) as u32)
             })
             .collect()
@@ -169,10 +154,7 @@ impl Inner {
     }
 
     fn pages_in_use(&self, file: &OpenFile, extent: u32) -> u64 {
-        let key = ExtentKey {
-            file: file.file(),
-            extent,
-        };
+        let key = ExtentKey { file: file.file(), extent };
         let mut shard = self.index.lock(&key);
         let found = shard.find(&key).map(|(_, entry)| entry);
         let here = found.filter(|entry| entry.dir == file.dir.number);
@@ -180,13 +162,7 @@ impl Inner {
     }
 
     /// Gives the space of a copy back that its extent has left. The extent may have been claimed here anew since, and is counted anew then.
-    pub(crate) fn give_back_left(
-        &self,
-        pass: &Pass<'_>,
-        file: &Arc<OpenFile>,
-        extent: u32,
-        space: u64,
-    ) {
+    pub(crate) fn give_back_left(&self, pass: &Pass<'_>, file: &Arc<OpenFile>, extent: u32, space: u64) {
         if !self.has_entry(file, extent) {
             return self.give_back_extent(pass, file, extent, space);
         }
@@ -201,13 +177,7 @@ impl Inner {
     }
 
     /// Gives the space of an extent back that no entry names: now, or when the last lease of the file ends.
-    pub(crate) fn give_back_extent(
-        &self,
-        pass: &Pass<'_>,
-        file: &Arc<OpenFile>,
-        extent: u32,
-        space: u64,
-    ) {
+    pub(crate) fn give_back_extent(&self, pass: &Pass<'_>, file: &Arc<OpenFile>, extent: u32, space: u64) {
         debug_assert_eq!(pass.file(), file.file());
         // Blank records first: no valid record may name a hole.
         let blank = file.blank_records(extent);

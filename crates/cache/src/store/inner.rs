@@ -45,24 +45,14 @@ pub(crate) struct Inner {
 impl Inner {
     pub(crate) fn new(settings: Settings) -> Result<Inner, OpenError> {
         check(&settings)?;
-        let dirs = settings
-            .tiers
-            .iter()
-            .enumerate()
-            .flat_map(|(tier, of_tier)| {
-                let dirs = of_tier.dirs.iter();
-                dirs.map(move |dir| (tier, of_tier.kind, dir))
-            });
+        let dirs = settings.tiers.iter().enumerate().flat_map(|(tier, of_tier)| {
+            let dirs = of_tier.dirs.iter();
+            dirs.map(move |dir| (tier, of_tier.kind, dir))
+        });
         let dirs: Vec<Arc<Dir>> = dirs
             .enumerate()
             .map(|(number, (tier, kind, dir))| {
-                Arc::new(Dir::new(
-                    number as u8,
-                    tier,
-                    kind,
-                    &dir.path,
-                    dir.quota.bytes(),
-                ))
+                Arc::new(Dir::new(number as u8, tier, kind, &dir.path, dir.quota.bytes()))
             })
             .collect();
         Ok(Inner {
@@ -87,10 +77,7 @@ impl Inner {
 
     /// The directories of a tier that take pages, in the order in which they want this file.
     pub(crate) fn writable_dirs(&self, tier: usize, file: FileId) -> Vec<&Arc<Dir>> {
-        let of_tier = self
-            .dirs
-            .iter()
-            .filter(|dir| dir.tier == tier && dir.is_writable());
+        let of_tier = self.dirs.iter().filter(|dir| dir.tier == tier && dir.is_writable());
         let mut dirs: Vec<_> = of_tier.map(|dir| (dir.score(file), dir)).collect();
         dirs.sort_by(|a, b| b.0.total_cmp(&a.0));
         dirs.into_iter().map(|(_, dir)| dir).collect()
@@ -104,8 +91,7 @@ impl Inner {
     pub(crate) fn uncount(&self, entry: &Entry) -> u64 {
         let dir = self.dir(entry.dir);
         dir.extents.fetch_sub(1, Relaxed);
-        dir.pages
-            .fetch_sub(entry.valid.count_ones() as i64, Relaxed);
+        dir.pages.fetch_sub(entry.valid.count_ones() as i64, Relaxed);
         if entry.queue() == Queue::Small {
             dir.small_bytes.fetch_sub(entry.bytes as i64, Relaxed);
         }
@@ -137,12 +123,7 @@ impl Inner {
             .settings
             .tiers
             .iter()
-            .map(|tier| TierUsage {
-                kind: tier.kind,
-                capacity: 0,
-                used: 0,
-                pages: 0,
-            })
+            .map(|tier| TierUsage { kind: tier.kind, capacity: 0, used: 0, pages: 0 })
             .collect();
         for dir in &self.dirs {
             let tier = &mut tiers[dir.tier];
@@ -160,19 +141,10 @@ impl Inner {
         let deadline = Instant::now() + timeout;
         let mut guard = self.scan_ended.0.lock();
         loop {
-            if self
-                .dirs
-                .iter()
-                .all(|dir| dir.is_scanned() || !dir.is_readable())
-            {
+            if self.dirs.iter().all(|dir| dir.is_scanned() || !dir.is_readable()) {
                 return true;
             }
-            if self
-                .scan_ended
-                .1
-                .wait_until(&mut guard, deadline)
-                .timed_out()
-            {
+            if self.scan_ended.1.wait_until(&mut guard, deadline).timed_out() {
                 return false;
             }
         }
@@ -197,10 +169,7 @@ fn check(settings: &Settings) -> Result<(), OpenError> {
     }
     let mut seen = HashSet::new();
     match dirs.iter().find(|dir| !seen.insert(&dir.path)) {
-        Some(twice) => refuse(format!(
-            "cache directory {} is named twice",
-            twice.path.display()
-        )),
+        Some(twice) => refuse(format!("cache directory {} is named twice", twice.path.display())),
         None => Ok(()),
     }
 }
@@ -208,10 +177,6 @@ fn check(settings: &Settings) -> Result<(), OpenError> {
 /// As many files of two descriptors each as the process may open, a quarter of its descriptors left aside for leases.
 fn open_files_max(wanted: usize) -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let ours = limit.map_or(u64::MAX, |limit| {
-        limit.saturating_sub(DESCRIPTORS_FOR_OTHERS) / 8 * 3
-    });
-    wanted
-        .min(usize::try_from(ours).unwrap_or(usize::MAX))
-        .max(16)
+    let ours = limit.map_or(u64::MAX, |limit| limit.saturating_sub(DESCRIPTORS_FOR_OTHERS) / 8 * 3);
+    wanted.min(usize::try_from(ours).unwrap_or(usize::MAX)).max(16)
 }

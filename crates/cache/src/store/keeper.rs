@@ -34,15 +34,11 @@ pub(crate) struct Keepers {
 
 impl Keepers {
     pub(crate) fn start(inner: &Arc<Inner>) -> Result<Keepers, OpenError> {
-        let keepers = Keepers {
-            inner: inner.clone(),
-            threads: Mutex::default(),
-        };
+        let keepers = Keepers { inner: inner.clone(), threads: Mutex::default() };
         for dir in &inner.dirs {
             let (inner, dir) = (inner.clone(), dir.clone());
             let keeper = move || Keeper::new(&inner, &dir).run();
-            let thread = std::thread::Builder::new()
-                .name(format!("cache-keeper-{}", keepers.threads.lock().len()));
+            let thread = std::thread::Builder::new().name(format!("cache-keeper-{}", keepers.threads.lock().len()));
             let handle = thread.spawn(keeper).map_err(OpenError::Threads)?;
             keepers.threads.lock().push(handle);
         }
@@ -78,13 +74,7 @@ struct Keeper<'a> {
 
 impl<'a> Keeper<'a> {
     fn new(inner: &'a Inner, dir: &'a Arc<Dir>) -> Keeper<'a> {
-        Keeper {
-            inner,
-            dir,
-            leaf: 0,
-            probe_at: Instant::now(),
-            probes: 0,
-        }
+        Keeper { inner, dir, leaf: 0, probe_at: Instant::now(), probes: 0 }
     }
 
     fn run(mut self) {
@@ -96,8 +86,7 @@ impl<'a> Keeper<'a> {
             let full = self.keep_free();
             self.promote();
             if !scanning && !full {
-                self.dir
-                    .wait(self.probe_at.saturating_duration_since(Instant::now()));
+                self.dir.wait(self.probe_at.saturating_duration_since(Instant::now()));
             }
         }
         self.note_usage();
@@ -115,19 +104,12 @@ impl<'a> Keeper<'a> {
     }
 
     fn publish(&self) {
-        let labels = [
-            ("tier", self.dir.kind.to_string()),
-            ("dir", self.dir.path.display().to_string()),
-        ];
+        let labels = [("tier", self.dir.kind.to_string()), ("dir", self.dir.path.display().to_string())];
         let (used, limit) = self.dir.used_and_limit();
         gauge!("forebay_cache_used_bytes", &labels).set(used as f64);
         gauge!("forebay_cache_capacity_bytes", &labels).set(limit as f64);
         gauge!("forebay_cache_pages", &labels).set(self.dir.pages.load(Relaxed) as f64);
-        gauge!("forebay_cache_dir_healthy", &labels).set(if self.dir.is_writable() {
-            1.0
-        } else {
-            0.0
-        });
+        gauge!("forebay_cache_dir_healthy", &labels).set(if self.dir.is_writable() { 1.0 } else { 0.0 });
     }
 
     /// Notes how much is taken, for the time before the next start's scan is through.
@@ -193,9 +175,7 @@ impl Inner {
     fn promote_extent(&self, dir: &Arc<Dir>, file: FileId, handle: Handle) {
         let Some((key, bytes, tier)) = ({
             let mut shard = self.index.lock_handle(handle);
-            shard
-                .get(handle)
-                .map(|entry| (entry.key(), entry.bytes as u64, self.dir(entry.dir).tier))
+            shard.get(handle).map(|entry| (entry.key(), entry.bytes as u64, self.dir(entry.dir).tier))
         }) else {
             return;
         };

@@ -27,9 +27,7 @@ impl Inner {
     pub(crate) fn lease(self: &Arc<Self>, file: FileId, meta: FileMeta) -> Option<Lease> {
         let geometry = Geometry::new(meta.page_size)?;
         let max = self.settings.leases_max;
-        let counted = self.leases.fetch_update(SeqCst, SeqCst, |leases| {
-            (leases < max).then_some(leases + 1)
-        });
+        let counted = self.leases.fetch_update(SeqCst, SeqCst, |leases| (leases < max).then_some(leases + 1));
         counted.ok()?;
         let lease = self.make_lease(file, meta, geometry);
         if lease.is_none() {
@@ -38,12 +36,7 @@ impl Inner {
         lease
     }
 
-    fn make_lease(
-        self: &Arc<Self>,
-        id: FileId,
-        meta: FileMeta,
-        geometry: Geometry,
-    ) -> Option<Lease> {
+    fn make_lease(self: &Arc<Self>, id: FileId, meta: FileMeta, geometry: Geometry) -> Option<Lease> {
         self.load(id);
         let pass = self.gates.enter(id);
         for dir in self.homes(id, meta, geometry) {
@@ -52,20 +45,15 @@ impl Inner {
             };
             if let Some((data, sums)) = self.open_for_client(&pass, &file) {
                 file.leases.fetch_add(1, SeqCst);
-                return Some(Lease {
-                    inner: self.clone(),
-                    file,
-                    data,
-                    sums,
-                });
+                return Some(Lease { inner: self.clone(), file, data, sums });
             }
         }
         None
     }
 
     fn open_for_client(&self, pass: &Pass<'_>, file: &Arc<OpenFile>) -> Option<(File, File)> {
-        let opened = disk::open_read_only(&file.paths.data)
-            .and_then(|data| Ok((data, disk::open_read_only(&file.paths.sums)?)));
+        let opened =
+            disk::open_read_only(&file.paths.data).and_then(|data| Ok((data, disk::open_read_only(&file.paths.sums)?)));
         opened
             .map_err(|error| {
                 file.dir.note_read_error(&error);
@@ -77,32 +65,14 @@ impl Inner {
     /// The directories that may serve a file to a client, the best first: where it is leased already, where most of it is, where it fits.
     fn homes(&self, id: FileId, meta: FileMeta, geometry: Geometry) -> Vec<Arc<Dir>> {
         let length = meta.length.unwrap_or(0);
-        let is_leased = |dir: &Arc<Dir>| {
-            self.open
-                .get(id, dir.number)
-                .is_some_and(|file| file.is_leased())
-        };
+        let is_leased = |dir: &Arc<Dir>| self.open.get(id, dir.number).is_some_and(|file| file.is_leased());
         let fits = |dir: &Arc<Dir>| dir.could_hold(length.saturating_mul(SHARE_OF_DIR));
         let mut homes: Vec<Arc<Dir>> = Vec::new();
-        homes.extend(
-            self.dirs
-                .iter()
-                .filter(|dir| dir.is_readable() && is_leased(dir))
-                .cloned(),
-        );
-        homes.extend(
-            self.main_dir(id, length, geometry)
-                .filter(|dir| fits(dir))
-                .cloned(),
-        );
+        homes.extend(self.dirs.iter().filter(|dir| dir.is_readable() && is_leased(dir)).cloned());
+        homes.extend(self.main_dir(id, length, geometry).filter(|dir| fits(dir)).cloned());
         let by_tier = || (0..self.tier_count).flat_map(|tier| self.writable_dirs(tier, id));
         homes.extend(by_tier().filter(|dir| fits(dir)).cloned());
-        homes.extend(
-            (0..self.tier_count)
-                .rev()
-                .flat_map(|tier| self.writable_dirs(tier, id))
-                .cloned(),
-        );
+        homes.extend((0..self.tier_count).rev().flat_map(|tier| self.writable_dirs(tier, id)).cloned());
         homes
     }
 
@@ -140,10 +110,7 @@ impl Inner {
         if range.is_empty() {
             return true;
         }
-        let (Some(first), Some(last)) = (
-            geometry.page_of(range.start),
-            geometry.page_of(range.end - 1),
-        ) else {
+        let (Some(first), Some(last)) = (geometry.page_of(range.start), geometry.page_of(range.end - 1)) else {
             return false;
         };
         let mut all = true;
@@ -156,34 +123,24 @@ impl Inner {
     }
 
     fn localize_extent(&self, file: &Arc<OpenFile>, extent: u32, wanted: u64) -> bool {
-        let key = ExtentKey {
-            file: file.file(),
-            extent,
-        };
+        let key = ExtentKey { file: file.file(), extent };
         let look = || -> Option<(Handle, u8, u64, u32)> {
             let mut shard = self.index.lock(&key);
             let (handle, entry) = shard.find(&key)?;
             Some((handle, entry.dir, entry.valid, entry.bytes))
         };
-        let is_here = || {
-            look().is_some_and(|(_, dir, valid, _)| {
-                dir == file.dir.number && valid & wanted == wanted
-            })
-        };
+        let is_here = || look().is_some_and(|(_, dir, valid, _)| dir == file.dir.number && valid & wanted == wanted);
         if is_here() {
             return true;
         }
-        let Some((handle, dir, _, bytes)) = look().filter(|found| found.1 != file.dir.number)
-        else {
+        let Some((handle, dir, _, bytes)) = look().filter(|found| found.1 != file.dir.number) else {
             return false;
         };
         let space = bytes as u64 + EXTENT_OVERHEAD;
         if !self.dir(dir).is_readable() || !file.dir.is_writable() || !file.dir.reserve(space) {
             return false;
         }
-        if self.move_extent(key, handle, &file.dir, space, Queue::Small)
-            && self.dir(dir).tier > file.dir.tier
-        {
+        if self.move_extent(key, handle, &file.dir, space, Queue::Small) && self.dir(dir).tier > file.dir.tier {
             self.counters.promoted_bytes.add(bytes as u64);
         }
         is_here()

@@ -129,19 +129,10 @@ impl Inner {
         let file = self.open.get(key.file, entry.dir);
         // Who may not wait for the file asks again: that is one read, not two.
         if access != Access::Peek && (file.is_some() || wait == Wait::ForDisk) {
-            entry.touch(
-                bits(slot..slot + cached),
-                start == geometry.page_offset(pages.start),
-            );
+            entry.touch(bits(slot..slot + cached), start == geometry.page_offset(pages.start));
         }
         let promote = access == Access::ReadPromote && entry.frequency() >= PROMOTE_FREQUENCY;
-        Some(Found {
-            handle,
-            dir: entry.dir,
-            file,
-            pages: cached,
-            promote: promote && self.dir(entry.dir).tier > 0,
-        })
+        Some(Found { handle, dir: entry.dir, file, pages: cached, promote: promote && self.dir(entry.dir).tier > 0 })
     }
 
     fn present(
@@ -152,10 +143,7 @@ impl Inner {
         range: &Range<u64>,
         wait: Wait,
     ) -> Present {
-        let pin = Pin {
-            inner: self.clone(),
-            handle: found.handle,
-        };
+        let pin = Pin { inner: self.clone(), handle: found.handle };
         let file = match found.file {
             Some(file) => file,
             None if wait == Wait::Never => return Present::NotOpen,
@@ -168,9 +156,7 @@ impl Inner {
             self.promote(key.file, found.handle);
         }
         let first = geometry.page_of(range.start).expect("its page was found");
-        let end = range
-            .end
-            .min(geometry.page_offset(first) + found.pages as u64 * geometry.page_size() as u64);
+        let end = range.end.min(geometry.page_offset(first) + found.pages as u64 * geometry.page_size() as u64);
         Present::Run(PinnedRange::new(pin, file, range.start..end))
     }
 
@@ -182,10 +168,7 @@ impl Inner {
         }
         let dir = self.dir(dir);
         let file = self.file_in(&pass, dir);
-        if file.is_none()
-            && dir.is_readable()
-            && !crate::layout::paths(&dir.path, key.file).sums.exists()
-        {
+        if file.is_none() && dir.is_readable() && !crate::layout::paths(&dir.path, key.file).sums.exists() {
             self.forget_vanished(handle);
         }
         file
@@ -208,13 +191,7 @@ impl Inner {
     }
 
     /// How far nothing is cached.
-    fn missing(
-        &self,
-        file: FileId,
-        geometry: Geometry,
-        range: Range<u64>,
-        pages: Range<u32>,
-    ) -> Run {
+    fn missing(&self, file: FileId, geometry: Geometry, range: Range<u64>, pages: Range<u32>) -> Run {
         let mut page = pages.start + 1;
         while page < pages.end {
             let slot = geometry.slot_of(page);
@@ -226,18 +203,13 @@ impl Inner {
                 break;
             }
         }
-        Run::Missing {
-            range: range.start..range.end.min(geometry.page_offset(page)),
-            pages: pages.start..page,
-        }
+        Run::Missing { range: range.start..range.end.min(geometry.page_offset(page)), pages: pages.start..page }
     }
 
     /// The pages of an extent that can be read.
     pub(crate) fn valid_pages(&self, key: &ExtentKey, geometry: Geometry) -> u64 {
         let mut shard = self.index.lock(key);
-        let readable = |entry: &&mut Entry| {
-            entry.page_log2 == geometry.log2() && self.dir(entry.dir).is_readable()
-        };
+        let readable = |entry: &&mut Entry| entry.page_log2 == geometry.log2() && self.dir(entry.dir).is_readable();
         let found = shard.find(key).map(|(_, entry)| entry).filter(readable);
         found.map_or(0, |entry| entry.valid)
     }
@@ -259,10 +231,7 @@ impl Inner {
                 break;
             };
             let len = (pinned.range().end - at) as usize;
-            if pinned
-                .read_verified(at, &mut buf[done..done + len])
-                .is_err()
-            {
+            if pinned.read_verified(at, &mut buf[done..done + len]).is_err() {
                 break;
             }
             done += len;
@@ -294,14 +263,9 @@ impl Inner {
     /// How many extents of a file may be cached anywhere.
     fn extents_of(&self, file: FileId, geometry: Geometry) -> u32 {
         let pass = self.gates.enter(file);
-        let files = self
-            .dirs
-            .iter()
-            .filter_map(|dir| self.file_in_for_now(&pass, dir));
+        let files = self.dirs.iter().filter_map(|dir| self.file_in_for_now(&pass, dir));
         let same = files.filter(|file| file.geometry() == geometry);
-        same.filter_map(|file| file.extents().ok())
-            .max()
-            .unwrap_or(0)
+        same.filter_map(|file| file.extents().ok()).max().unwrap_or(0)
     }
 }
 
@@ -312,24 +276,16 @@ enum Present {
 }
 
 fn clip(range: &Range<u64>, meta: FileMeta) -> Range<u64> {
-    let end = meta
-        .length
-        .map_or(range.end, |length| range.end.min(length));
+    let end = meta.length.map_or(range.end, |length| range.end.min(length));
     range.start..end.max(range.start)
 }
 
 /// The pages of a range; none when it is empty or cannot be named.
 fn pages_of(geometry: Geometry, range: &Range<u64>) -> Option<Range<u32>> {
-    let last = range
-        .end
-        .checked_sub(1)
-        .filter(|last| *last >= range.start)?;
+    let last = range.end.checked_sub(1).filter(|last| *last >= range.start)?;
     Some(geometry.page_of(range.start)?..geometry.page_of(last)?.checked_add(1)?)
 }
 
 fn extent_key(file: FileId, geometry: Geometry, page: u32) -> ExtentKey {
-    ExtentKey {
-        file,
-        extent: geometry.extent_of(page),
-    }
+    ExtentKey { file, extent: geometry.extent_of(page) }
 }

@@ -90,24 +90,12 @@ impl Inner {
     }
 
     /// Copies an extent; none, and what was reserved given back, when nothing could be copied.
-    fn copy_extent(
-        &self,
-        key: &ExtentKey,
-        pages: u64,
-        from: &Arc<Dir>,
-        to: &Arc<Dir>,
-        reserved: u64,
-    ) -> Option<Copy> {
+    fn copy_extent(&self, key: &ExtentKey, pages: u64, from: &Arc<Dir>, to: &Arc<Dir>, reserved: u64) -> Option<Copy> {
         let Some((from, to)) = self.open_both(key, from, to) else {
             to.release(reserved);
             return None;
         };
-        let mut copy = Copy {
-            from,
-            to,
-            pages: 0,
-            bytes: 0,
-        };
+        let mut copy = Copy { from, to, pages: 0, bytes: 0 };
         let copied = self.copy_pages(key, pages, &mut copy).is_ok() && copy.pages != 0;
         if !copied {
             self.remove_copy(key, &copy.to, reserved);
@@ -115,12 +103,7 @@ impl Inner {
         copied.then_some(copy)
     }
 
-    fn open_both(
-        &self,
-        key: &ExtentKey,
-        from: &Arc<Dir>,
-        to: &Arc<Dir>,
-    ) -> Option<(Arc<OpenFile>, Arc<OpenFile>)> {
+    fn open_both(&self, key: &ExtentKey, from: &Arc<Dir>, to: &Arc<Dir>) -> Option<(Arc<OpenFile>, Arc<OpenFile>)> {
         let pass = self.gates.enter(key.file);
         let from = self.file_in(&pass, from)?;
         let to = self.file_reaching(&pass, to, from.geometry(), key.extent)?;
@@ -146,9 +129,7 @@ impl Inner {
             }
         }
         for (page, record) in records {
-            let written = copy
-                .to
-                .write_sums(record.as_slice(), geometry.record_offset(page));
+            let written = copy.to.write_sums(record.as_slice(), geometry.record_offset(page));
             written.map_err(|error| copy.to.dir.note_write_error(&error))?;
         }
         Ok(())
@@ -183,8 +164,7 @@ impl Inner {
                 read_error(fault);
                 return Ok(None);
             }
-            to.write_data(piece, at)
-                .map_err(|error| to.dir.note_write_error(&error))?;
+            to.write_data(piece, at).map_err(|error| to.dir.note_write_error(&error))?;
             done += piece.len();
         }
         Ok(Some((record, length)))
@@ -221,14 +201,7 @@ impl Inner {
         }
     }
 
-    fn count_move(
-        &self,
-        old: &Entry,
-        valid: u64,
-        copy: &Copy,
-        queue: Queue,
-        renewed: Handle,
-    ) -> u64 {
+    fn count_move(&self, old: &Entry, valid: u64, copy: &Copy, queue: Queue, renewed: Handle) -> u64 {
         let to = &copy.to.dir;
         to.extents.fetch_add(1, Relaxed);
         to.pages.fetch_add(valid.count_ones() as i64, Relaxed);

@@ -90,8 +90,7 @@ impl Inner {
             match crate::disk::next_data(&file.sums, records.start)? {
                 None => break,
                 Some(data) if data.start >= records.end => {
-                    extent = ((data.start - geometry.records_range(0).start)
-                        / (records.end - records.start)) as u32;
+                    extent = ((data.start - geometry.records_range(0).start) / (records.end - records.start)) as u32;
                     continue;
                 }
                 Some(_) => {}
@@ -110,10 +109,7 @@ impl Inner {
 
     /// Enters a found extent into the index. One that the index has elsewhere was left by an interrupted move, and goes.
     fn adopt(&self, pass: &Pass<'_>, file: &Arc<OpenFile>, extent: u32, loaded: &Loaded) {
-        let key = ExtentKey {
-            file: file.file(),
-            extent,
-        };
+        let key = ExtentKey { file: file.file(), extent };
         let dir = &file.dir;
         let mut shard = self.index.lock(&key);
         match shard.find(&key).map(|(_, entry)| entry.dir) {
@@ -131,8 +127,7 @@ impl Inner {
         let handle = shard.insert(entry);
         drop(shard);
         dir.extents.fetch_add(1, Relaxed);
-        dir.pages
-            .fetch_add(loaded.valid.count_ones() as i64, Relaxed);
+        dir.pages.fetch_add(loaded.valid.count_ones() as i64, Relaxed);
         dir.found(loaded.bytes as u64 + EXTENT_OVERHEAD);
         dir.policy.lock().push(Queue::Main, handle.to_u64());
     }
@@ -147,10 +142,7 @@ impl Inner {
             }
         };
         let mut files: HashMap<FileId, Vec<Part>> = HashMap::new();
-        for name in entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok())
-        {
+        for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
             if let Some((file, part)) = layout::parse_name(&name) {
                 files.entry(file).or_default().push(part);
             }
@@ -186,8 +178,7 @@ fn read_records(file: &OpenFile, extent: u32, bytes: &[u8], data_len: u64) -> Lo
     for (slot, bytes) in bytes.chunks(geometry.record_len()).enumerate() {
         let page = geometry.page_at(extent, slot as u32);
         let record = Record::decode(&file.header, page, bytes);
-        let whole =
-            record.filter(|record| geometry.page_offset(page) + record.length as u64 <= data_len);
+        let whole = record.filter(|record| geometry.page_offset(page) + record.length as u64 <= data_len);
         if let Some(record) = whole {
             loaded.valid |= 1 << slot;
             loaded.bytes += space_of(record.length) as u32;

@@ -18,38 +18,23 @@ fn is_healthy(fixture: &Fixture, dir: usize) -> bool {
 
 #[test]
 fn a_full_disk_takes_no_more_and_comes_back() {
-    let fixture = Fixture::new(&[
-        (TierKind::Ssd, ByteSize::mib(64)),
-        (TierKind::Hdd, ByteSize::mib(64)),
-    ]);
+    let fixture = Fixture::new(&[(TierKind::Ssd, ByteSize::mib(64)), (TierKind::Hdd, ByteSize::mib(64))]);
     let (a, m) = (file(1), meta(LENGTH));
     fixture.fill(a, m, 0..10);
     let reservation = fixture.store.reserve(a, m, 10..20).unwrap();
     faults::set(&fixture.dir(0), Op::Write, ENOSPC);
     let bytes = content(a, pages_of(10..11, LENGTH));
-    assert_eq!(
-        reservation.write(PageIndex(10), &bytes, None),
-        crate::Stored::No
-    );
+    assert_eq!(reservation.write(PageIndex(10), &bytes, None), crate::Stored::No);
     drop(reservation);
     let status = fixture.store.status().remove(0);
-    assert!(
-        matches!(&status.health, Health::ReadOnly { reason, .. } if reason.contains("space")),
-        "{status:?}"
-    );
+    assert!(matches!(&status.health, Health::ReadOnly { reason, .. } if reason.contains("space")), "{status:?}");
     fixture.check(a, m, 0..10 * PAGE);
     assert_eq!(fixture.fill(a, m, 10..20), 0, "the extent lies there");
-    assert_eq!(
-        fixture.fill(file(2), m, 0..10),
-        10,
-        "others go to the next tier"
-    );
+    assert_eq!(fixture.fill(file(2), m, 0..10), 10, "others go to the next tier");
     assert_eq!(fixture.cached_pages(1), 10);
     faults::clear(&fixture.dir(0));
     until("it is healthy", || is_healthy(&fixture, 0));
-    until("its space is measured", || {
-        fixture.fill(a, m, 10..20) == 10 || fixture.is_cached(a, m, 0..20 * PAGE)
-    });
+    until("its space is measured", || fixture.fill(a, m, 10..20) == 10 || fixture.is_cached(a, m, 0..20 * PAGE));
     fixture.check(a, m, 0..20 * PAGE);
 }
 
@@ -62,22 +47,11 @@ fn a_broken_disk_is_a_miss_and_its_pages_come_back_with_it() {
     faults::set(&fixture.dir(0), Op::Write, EIO);
     let mut buf = vec![0; PAGE as usize];
     for page in 0..8 {
-        assert_eq!(
-            fixture
-                .store
-                .read_verified(a, m, page * PAGE, &mut buf, Access::Read),
-            0
-        );
+        assert_eq!(fixture.store.read_verified(a, m, page * PAGE, &mut buf, Access::Read), 0);
     }
-    until("it is out of use", || {
-        matches!(fixture.store.status()[0].health, Health::Broken { .. })
-    });
+    until("it is out of use", || matches!(fixture.store.status()[0].health, Health::Broken { .. }));
     assert!(
-        fixture
-            .store
-            .lookup(a, m, 0..4 * LENGTH, Access::Read)
-            .iter()
-            .all(|run| matches!(run, Run::Missing { .. }))
+        fixture.store.lookup(a, m, 0..4 * LENGTH, Access::Read).iter().all(|run| matches!(run, Run::Missing { .. }))
     );
     assert!(fixture.store.reserve(file(2), m, 0..1).is_none());
     assert!(fixture.store.lease(a, m).is_none());
@@ -91,10 +65,7 @@ fn a_broken_disk_is_a_miss_and_its_pages_come_back_with_it() {
 
 #[test]
 fn what_was_fetched_into_another_directory_meanwhile_is_kept_once() {
-    let fixture = Fixture::new(&[
-        (TierKind::Ssd, ByteSize::mib(64)),
-        (TierKind::Hdd, ByteSize::mib(64)),
-    ]);
+    let fixture = Fixture::new(&[(TierKind::Ssd, ByteSize::mib(64)), (TierKind::Hdd, ByteSize::mib(64))]);
     let (a, m) = (file(1), meta(LENGTH));
     fixture.fill(a, m, 0..10);
     faults::set(&fixture.dir(0), Op::Write, EIO);
@@ -119,51 +90,33 @@ fn a_directory_that_is_missing_at_the_start_joins_later() {
     // A file is in the way.
     let blocked = temp.path().join("disk");
     std::fs::write(&blocked, "").unwrap();
-    settings.tiers[0].dirs = vec![DirSettings {
-        path: blocked.clone(),
-        quota: ByteSize::mib(64),
-    }];
+    settings.tiers[0].dirs = vec![DirSettings { path: blocked.clone(), quota: ByteSize::mib(64) }];
     drop(fixture);
     let store = PageStore::open(settings).unwrap();
     assert!(matches!(store.status()[0].health, Health::Broken { .. }));
     assert!(store.reserve(file(1), meta(LENGTH), 0..1).is_none());
     std::fs::remove_file(&blocked).unwrap();
     until("it joins", || store.status()[0].health == Health::Healthy);
-    until("pages are stored", || {
-        fill(&store, file(1), meta(LENGTH), 0..1) == 1
-    });
+    until("pages are stored", || fill(&store, file(1), meta(LENGTH), 0..1) == 1);
     check(&store, file(1), meta(LENGTH), 0..PAGE);
 }
 
 #[test]
 fn files_deleted_behind_our_back_are_misses() {
-    let fixture = Fixture::with(&[(TierKind::Ssd, ByteSize::mib(64))], |settings| {
-        settings.open_files_max = 16
-    });
+    let fixture = Fixture::with(&[(TierKind::Ssd, ByteSize::mib(64))], |settings| settings.open_files_max = 16);
     for inode in 0..100 {
         fixture.fill(file(inode), meta(PAGE), 0..1);
     }
-    for path in files_with(&fixture.dir(0), ".data")
-        .iter()
-        .chain(&files_with(&fixture.dir(0), ".sums"))
-    {
+    for path in files_with(&fixture.dir(0), ".data").iter().chain(&files_with(&fixture.dir(0), ".sums")) {
         std::fs::remove_file(path).unwrap();
     }
     let mut buf = vec![0; PAGE as usize];
-    let read = (0..100).filter(|inode| {
-        fixture
-            .store
-            .read_verified(file(*inode), meta(PAGE), 0, &mut buf, Access::Read)
-            != 0
-    });
+    let read =
+        (0..100).filter(|inode| fixture.store.read_verified(file(*inode), meta(PAGE), 0, &mut buf, Access::Read) != 0);
     assert!(read.count() <= 40, "only those that are still open");
     for inode in 0..100 {
         // Those still open may be closed, and lost, at any time: a miss then, which mends it.
-        if fixture
-            .store
-            .read_verified(file(inode), meta(PAGE), 0, &mut buf, Access::Read)
-            == 0
-        {
+        if fixture.store.read_verified(file(inode), meta(PAGE), 0, &mut buf, Access::Read) == 0 {
             assert_eq!(fixture.fill(file(inode), meta(PAGE), 0..1), 1);
         }
         fixture.check(file(inode), meta(PAGE), 0..PAGE);

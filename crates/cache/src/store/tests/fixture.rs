@@ -1,9 +1,6 @@
 //! What the tests say: fill these pages, read this range, expect this much.
 
-use crate::{
-    Access, DirSettings, FileMeta, LocalFile, PageStore, Run, Settings, Stored, TierKind,
-    TierSettings,
-};
+use crate::{Access, DirSettings, FileMeta, LocalFile, PageStore, Run, Settings, Stored, TierKind, TierSettings};
 use forebay_base::{ByteSize, FileId, InodeId, PageIndex};
 use std::{
     ops::Range,
@@ -18,23 +15,16 @@ pub(super) const PAGE: u64 = 16 << 10;
 pub(super) const EXTENT: u32 = 64;
 
 pub(super) fn file(inode: u64) -> FileId {
-    FileId {
-        inode: InodeId(inode),
-        version: 1,
-    }
+    FileId { inode: InodeId(inode), version: 1 }
 }
 
 pub(super) fn meta(length: u64) -> FileMeta {
-    FileMeta {
-        page_size: PAGE as u32,
-        length: Some(length),
-    }
+    FileMeta { page_size: PAGE as u32, length: Some(length) }
 }
 
 /// What a file has in a range: every byte depends on file, version and offset.
 pub(super) fn content(file: FileId, range: Range<u64>) -> Vec<u8> {
-    let word =
-        |at: u64| crate::hash::of_extent(file, (at / 8) as u32).to_le_bytes()[(at % 8) as usize];
+    let word = |at: u64| crate::hash::of_extent(file, (at / 8) as u32).to_le_bytes()[(at % 8) as usize];
     range.map(word).collect()
 }
 
@@ -55,23 +45,14 @@ impl Fixture {
         Fixture::with(dirs, |_| {})
     }
 
-    pub(super) fn with(
-        dirs: &[(TierKind, ByteSize)],
-        change: impl FnOnce(&mut Settings),
-    ) -> Fixture {
+    pub(super) fn with(dirs: &[(TierKind, ByteSize)], change: impl FnOnce(&mut Settings)) -> Fixture {
         let temp = tempfile::tempdir().unwrap();
         let mut tiers: Vec<TierSettings> = Vec::new();
         for (number, (kind, quota)) in dirs.iter().enumerate() {
-            let dir = DirSettings {
-                path: temp.path().join(number.to_string()),
-                quota: *quota,
-            };
+            let dir = DirSettings { path: temp.path().join(number.to_string()), quota: *quota };
             match tiers.last_mut().filter(|tier| tier.kind == *kind) {
                 Some(tier) => tier.dirs.push(dir),
-                None => tiers.push(TierSettings {
-                    kind: *kind,
-                    dirs: vec![dir],
-                }),
+                None => tiers.push(TierSettings { kind: *kind, dirs: vec![dir] }),
             }
         }
         let mut settings = Settings::new(tiers);
@@ -79,11 +60,7 @@ impl Fixture {
         change(&mut settings);
         let store = PageStore::open(settings.clone()).unwrap();
         assert!(store.wait_until_scanned(Duration::from_secs(60)));
-        Fixture {
-            store,
-            settings,
-            temp,
-        }
+        Fixture { store, settings, temp }
     }
 
     pub(super) fn ssd(quota: ByteSize) -> Fixture {
@@ -96,35 +73,19 @@ impl Fixture {
 
     /// Closes the store and opens it again.
     pub(super) fn reopen(self) -> Fixture {
-        let Fixture {
-            store,
-            settings,
-            temp,
-        } = self;
+        let Fixture { store, settings, temp } = self;
         drop(store);
         let store = PageStore::open(settings.clone()).unwrap();
-        Fixture {
-            store,
-            settings,
-            temp,
-        }
+        Fixture { store, settings, temp }
     }
 
     /// Like [`Fixture::reopen`], with `change` done while it is closed.
     pub(super) fn reopen_after(self, change: impl FnOnce(&Path)) -> Fixture {
-        let Fixture {
-            store,
-            settings,
-            temp,
-        } = self;
+        let Fixture { store, settings, temp } = self;
         drop(store);
         change(temp.path());
         let store = PageStore::open(settings.clone()).unwrap();
-        Fixture {
-            store,
-            settings,
-            temp,
-        }
+        Fixture { store, settings, temp }
     }
 
     /// Fetches pages as a worker does; how many it could store.
@@ -164,11 +125,7 @@ pub(super) fn fill(store: &PageStore, file: FileId, meta: FileMeta, pages: Range
         let bytes = content(file, pages_of(page.0..page.0 + 1, length));
         reservation.write(*page, &bytes, None) == Stored::Yes
     };
-    reservation
-        .pages()
-        .iter()
-        .filter(|page| write(page))
-        .count()
+    reservation.pages().iter().filter(|page| write(page)).count()
 }
 
 /// Reads a range that must be cached and have the right bytes.
@@ -176,10 +133,7 @@ pub(super) fn check(store: &PageStore, file: FileId, meta: FileMeta, range: Rang
     let mut buf = vec![0; (range.end - range.start) as usize];
     let read = store.read_verified(file, meta, range.start, &mut buf, Access::Read);
     assert_eq!(read, buf.len(), "{file} {range:?}");
-    assert!(
-        buf == content(file, range.clone()),
-        "other bytes in {file} {range:?}"
-    );
+    assert!(buf == content(file, range.clone()), "other bytes in {file} {range:?}");
 }
 
 /// Waits for a condition.
@@ -224,11 +178,7 @@ pub(super) fn allocated(path: &Path) -> u64 {
 /// Turns over one byte of a file.
 pub(super) fn flip(path: &Path, offset: u64) {
     use std::os::unix::fs::FileExt;
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .unwrap();
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, offset).unwrap();
     file.write_all_at(&[!byte[0]], offset).unwrap();

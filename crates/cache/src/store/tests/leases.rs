@@ -19,16 +19,8 @@ fn a_client_reads_through_its_descriptors() {
     fixture.fill(a, m, 192..193);
     assert_eq!(local.read_verified(61 * PAGE + 5, &mut buf), buf.len());
     assert!(buf == content(a, 61 * PAGE + 5..66 * PAGE + 5));
-    assert_eq!(
-        local.read_verified(69 * PAGE + 1, &mut buf) as u64,
-        PAGE - 1,
-        "a miss follows"
-    );
-    assert_eq!(
-        local.read_verified(3 * LENGTH, &mut buf),
-        777,
-        "the file ends"
-    );
+    assert_eq!(local.read_verified(69 * PAGE + 1, &mut buf) as u64, PAGE - 1, "a miss follows");
+    assert_eq!(local.read_verified(3 * LENGTH, &mut buf), 777, "the file ends");
     assert!(
         crate::LocalFile::new(
             file(2),
@@ -37,10 +29,7 @@ fn a_client_reads_through_its_descriptors() {
         )
         .is_err()
     );
-    assert!(
-        rustix::io::pwrite(lease.data(), b"x", 0).is_err(),
-        "clients only read"
-    );
+    assert!(rustix::io::pwrite(lease.data(), b"x", 0).is_err(), "clients only read");
 }
 
 #[test]
@@ -54,18 +43,10 @@ fn a_leased_file_is_never_punched_and_counts_until_the_end() {
         fixture.fill(file(inode), meta(LENGTH), 0..EXTENT);
     }
     let mut buf = vec![0; 4 * LENGTH as usize];
-    assert_eq!(
-        local.read_verified(0, &mut buf),
-        buf.len(),
-        "nothing of it was evicted"
-    );
+    assert_eq!(local.read_verified(0, &mut buf), buf.len(), "nothing of it was evicted");
     fixture.store.drop_file(a);
     assert!(lease.is_stale() && fixture.found(a, m).is_empty());
-    assert_eq!(
-        local.read_verified(0, &mut buf),
-        buf.len(),
-        "the descriptor keeps its bytes"
-    );
+    assert_eq!(local.read_verified(0, &mut buf), buf.len(), "the descriptor keeps its bytes");
     assert!(buf == content(a, 0..4 * LENGTH));
     fixture.store.drop_inode(file(1).inode);
     (10..40).for_each(|inode| fixture.store.drop_file(file(inode)));
@@ -76,38 +57,25 @@ fn a_leased_file_is_never_punched_and_counts_until_the_end() {
 
 #[test]
 fn leases_are_bounded() {
-    let fixture = Fixture::with(&[(TierKind::Ssd, ByteSize::mib(64))], |settings| {
-        settings.leases_max = 3
-    });
-    let leases: Vec<_> = (0..5)
-        .map(|inode| fixture.store.lease(file(inode), meta(PAGE)))
-        .collect();
+    let fixture = Fixture::with(&[(TierKind::Ssd, ByteSize::mib(64))], |settings| settings.leases_max = 3);
+    let leases: Vec<_> = (0..5).map(|inode| fixture.store.lease(file(inode), meta(PAGE))).collect();
     assert_eq!(leases.iter().flatten().count(), 3);
     drop(leases);
     assert_eq!(fixture.store.inner.lease_count(), 0);
-    assert!(
-        files_with(&fixture.dir(0), ".data").is_empty(),
-        "empty files go with their last lease"
-    );
+    assert!(files_with(&fixture.dir(0), ".data").is_empty(), "empty files go with their last lease");
     assert!(fixture.store.lease(file(9), meta(PAGE)).is_some());
 }
 
 #[test]
 fn pages_come_to_the_leased_file() {
-    let fixture = Fixture::new(&[
-        (TierKind::Mem, ByteSize::mib(8)),
-        (TierKind::Ssd, ByteSize::mib(64)),
-    ]);
+    let fixture = Fixture::new(&[(TierKind::Mem, ByteSize::mib(8)), (TierKind::Ssd, ByteSize::mib(64))]);
     let (a, m) = (file(1), meta(10 * LENGTH));
     // Too large for memory as a whole, so it is leased from the disk; its pages were put into memory before.
     fixture.fill(a, m, 0..2 * EXTENT);
     let lease = fixture.store.lease(a, m).unwrap();
     assert_eq!(lease.tier(), TierKind::Ssd);
     let local = local_file(&lease, a);
-    assert!(
-        !lease.localize(0..3 * LENGTH),
-        "a part is not cached at all"
-    );
+    assert!(!lease.localize(0..3 * LENGTH), "a part is not cached at all");
     assert!(lease.localize(0..2 * LENGTH));
     fixture.fill(a, m, 2 * EXTENT..4 * EXTENT);
     let mut buf = vec![0; 4 * LENGTH as usize];
@@ -119,10 +87,7 @@ fn pages_come_to_the_leased_file() {
 
 #[test]
 fn an_extent_that_leaves_a_leased_file_is_punched_after_the_lease() {
-    let fixture = Fixture::new(&[
-        (TierKind::Mem, ByteSize::mib(64)),
-        (TierKind::Ssd, ByteSize::mib(64)),
-    ]);
+    let fixture = Fixture::new(&[(TierKind::Mem, ByteSize::mib(64)), (TierKind::Ssd, ByteSize::mib(64))]);
     let (a, m) = (file(1), meta(2 * LENGTH));
     fixture.fill(a, m, 0..2 * EXTENT);
     let lease = fixture.store.lease(a, m).unwrap();
@@ -134,18 +99,8 @@ fn an_extent_that_leaves_a_leased_file_is_punched_after_the_lease() {
     let handle = inner.index.lock(&key).find(&key).unwrap().0;
     let space = LENGTH + 4096;
     assert!(inner.dirs[1].reserve(space));
-    assert!(inner.move_extent(
-        key,
-        handle,
-        &inner.dirs[1],
-        space,
-        crate::policy::Queue::Small
-    ));
-    assert_eq!(
-        fixture.store.usage()[0].used,
-        2 * space,
-        "not punched under a lease"
-    );
+    assert!(inner.move_extent(key, handle, &inner.dirs[1], space, crate::policy::Queue::Small));
+    assert_eq!(fixture.store.usage()[0].used, 2 * space, "not punched under a lease");
     let mut buf = vec![0; LENGTH as usize];
     assert_eq!(local.read_verified(0, &mut buf), 0, "its records are blank");
     rustix::io::pread(lease.data(), &mut buf, 0).unwrap();
@@ -167,12 +122,7 @@ fn damage_in_a_leased_file_is_mended_in_place() {
     let mut buf = vec![0; PAGE as usize];
     assert_eq!(local.read_verified(3 * PAGE, &mut buf), 0);
     // The client asks the worker to verify.
-    assert_eq!(
-        fixture
-            .store
-            .read_verified(a, m, 3 * PAGE, &mut buf, Access::Read),
-        0
-    );
+    assert_eq!(fixture.store.read_verified(a, m, 3 * PAGE, &mut buf, Access::Read), 0);
     assert_eq!(fixture.fill(a, m, 0..EXTENT), 1);
     assert_eq!(local.read_verified(3 * PAGE, &mut buf), buf.len());
     assert!(buf == content(a, 3 * PAGE..4 * PAGE) && !lease.is_stale());

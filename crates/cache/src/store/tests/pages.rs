@@ -12,17 +12,10 @@ fn what_is_stored_is_found_and_the_rest_is_missing() {
     let (a, m) = (file(1), meta(LENGTH));
     assert!(!fixture.is_cached(a, m, 0..1));
     assert_eq!(fixture.fill(a, m, 60..70), 10);
-    assert_eq!(
-        fixture.fill(a, m, 199..300),
-        2,
-        "pages past the end do not exist"
-    );
+    assert_eq!(fixture.fill(a, m, 199..300), 2, "pages past the end do not exist");
     fixture.check(a, m, 60 * PAGE..70 * PAGE);
     fixture.check(a, m, 199 * PAGE + 5..LENGTH);
-    assert_eq!(
-        fixture.found(a, m),
-        [60 * PAGE..70 * PAGE, 199 * PAGE..LENGTH]
-    );
+    assert_eq!(fixture.found(a, m), [60 * PAGE..70 * PAGE, 199 * PAGE..LENGTH]);
 
     let runs = fixture.store.lookup(a, m, 0..LENGTH + 99, Access::Read);
     let mut at = 0;
@@ -41,35 +34,21 @@ fn what_is_stored_is_found_and_the_rest_is_missing() {
     assert_eq!(at, LENGTH);
     // Missing, two extents' parts of the first ten, missing, the end.
     assert_eq!(runs.len(), 5, "{runs:?}");
-    assert!(
-        fixture
-            .store
-            .try_first_run(a, m, 0..0, Access::Read)
-            .is_some()
-    );
+    assert!(fixture.store.try_first_run(a, m, 0..0, Access::Read).is_some());
 }
 
 #[test]
 fn checksums_are_cut_where_chunks_end() {
     let fixture = Fixture::ssd(ByteSize::mib(64));
     let a = file(2);
-    let m = FileMeta {
-        page_size: 64 << 10,
-        length: Some(150_000),
-    };
+    let m = FileMeta { page_size: 64 << 10, length: Some(150_000) };
     let reservation = fixture.store.reserve(a, m, 0..3).unwrap();
     for page in reservation.pages() {
         let start = page.0 as u64 * (64 << 10);
         let bytes = content(a, start..(start + (64 << 10)).min(150_000));
         assert_eq!(reservation.write(page, &bytes, None), Stored::Yes);
     }
-    for range in [
-        0..150_000u64,
-        5..6,
-        16_000..50_000,
-        65_536..81_920,
-        140_000..150_000,
-    ] {
+    for range in [0..150_000u64, 5..6, 16_000..50_000, 65_536..81_920, 140_000..150_000] {
         let runs = fixture.store.lookup(a, m, range.clone(), Access::Read);
         let [Run::Present(pinned)] = &runs[..] else {
             panic!("{runs:?}");
@@ -97,21 +76,12 @@ fn checksums_are_cut_where_chunks_end() {
 #[test]
 fn a_file_that_is_being_written_has_no_length_yet() {
     let fixture = Fixture::ssd(ByteSize::mib(64));
-    let (a, growing) = (
-        file(3),
-        FileMeta {
-            length: None,
-            ..meta(0)
-        },
-    );
+    let (a, growing) = (file(3), FileMeta { length: None, ..meta(0) });
     let reservation = fixture.store.reserve(a, growing, 0..4).unwrap();
     for (page, len) in [(0, PAGE), (1, PAGE), (2, 100)] {
         let start = page * PAGE;
         let bytes = content(a, start..start + len);
-        assert_eq!(
-            reservation.write(PageIndex(page as u32), &bytes, None),
-            Stored::Yes
-        );
+        assert_eq!(reservation.write(PageIndex(page as u32), &bytes, None), Stored::Yes);
     }
     drop(reservation);
     let length = 2 * PAGE + 100;
@@ -146,10 +116,7 @@ fn what_is_reserved_counts_until_it_is_given_back() {
     assert_eq!(fixture.used(), 100 * PAGE + 2 * 4096);
     drop(reservation);
     assert_eq!(fixture.used(), 0);
-    assert!(
-        files_with(&fixture.dir(0), ".data").is_empty(),
-        "an empty file stays"
-    );
+    assert!(files_with(&fixture.dir(0), ".data").is_empty(), "an empty file stays");
     assert_eq!(fixture.store.inner.index.len(), 0);
 }
 
@@ -161,15 +128,9 @@ fn given_checksums_are_kept_so_that_later_damage_shows() {
     let mut bytes = content(a, 0..PAGE);
     let checksums = [crc32c(&bytes)];
     bytes[100] ^= 1;
-    assert_eq!(
-        reservation.write(PageIndex(0), &bytes, Some(&checksums)),
-        Stored::Yes
-    );
+    assert_eq!(reservation.write(PageIndex(0), &bytes, Some(&checksums)), Stored::Yes);
     let mut buf = vec![0; PAGE as usize];
-    assert_eq!(
-        fixture.store.read_verified(a, m, 0, &mut buf, Access::Read),
-        0
-    );
+    assert_eq!(fixture.store.read_verified(a, m, 0, &mut buf, Access::Read), 0);
     assert_eq!(fixture.store.counts().damaged_pages, 1);
     assert!(!fixture.is_cached(a, m, 0..1));
 }
@@ -192,16 +153,11 @@ fn damaged_bytes_are_a_miss_and_are_fetched_anew() {
     fixture.check(a, m, 0..5 * PAGE);
     for page in [9, 200] {
         let mut buf = [0; 100];
-        let read = fixture
-            .store
-            .read_verified(a, m, page * PAGE + 1134, &mut buf, Access::Read);
+        let read = fixture.store.read_verified(a, m, page * PAGE + 1134, &mut buf, Access::Read);
         assert_eq!(read, 0, "page {page}");
     }
     assert_eq!(fixture.store.counts().damaged_pages, 3);
-    assert_eq!(
-        fixture.found(a, m),
-        [0..5 * PAGE, 6 * PAGE..9 * PAGE, 10 * PAGE..200 * PAGE]
-    );
+    assert_eq!(fixture.found(a, m), [0..5 * PAGE, 6 * PAGE..9 * PAGE, 10 * PAGE..200 * PAGE]);
     assert_eq!(fixture.fill(a, m, 0..201), 3);
     fixture.check(a, m, 0..LENGTH);
     assert_eq!(fixture.used(), used);
@@ -238,26 +194,14 @@ fn dropping_a_file_leaves_its_readers_alone() {
 #[test]
 fn dropping_an_inode_drops_its_versions() {
     let fixture = Fixture::ssd(ByteSize::mib(64));
-    let version = |inode, version| FileId {
-        inode: InodeId(inode),
-        version,
-    };
-    let all = [
-        version(1, 1),
-        version(1, 2),
-        version(1, 0x10),
-        version(0x11, 1),
-    ];
+    let version = |inode, version| FileId { inode: InodeId(inode), version };
+    let all = [version(1, 1), version(1, 2), version(1, 0x10), version(0x11, 1)];
     for id in all {
         fixture.fill(id, meta(PAGE), 0..1);
     }
     fixture.store.drop_inode(InodeId(1));
     for id in all {
-        assert_eq!(
-            fixture.is_cached(id, meta(PAGE), 0..PAGE),
-            id.inode == InodeId(0x11),
-            "{id}"
-        );
+        assert_eq!(fixture.is_cached(id, meta(PAGE), 0..PAGE), id.inode == InodeId(0x11), "{id}");
     }
     assert_eq!(files_with(&fixture.dir(0), ".data").len(), 1);
 }
@@ -267,17 +211,11 @@ fn another_page_size_replaces_the_file() {
     let fixture = Fixture::ssd(ByteSize::mib(64));
     let a = file(9);
     fixture.fill(a, meta(LENGTH), 0..201);
-    let large = FileMeta {
-        page_size: 1 << 20,
-        length: Some(LENGTH),
-    };
+    let large = FileMeta { page_size: 1 << 20, length: Some(LENGTH) };
     assert!(fixture.found(a, large).is_empty());
     assert!(!fixture.is_cached(a, large, 0..LENGTH));
     let reservation = fixture.store.reserve(a, large, 0..1).unwrap();
-    assert_eq!(
-        reservation.write(PageIndex(0), &content(a, 0..1 << 20), None),
-        Stored::Yes
-    );
+    assert_eq!(reservation.write(PageIndex(0), &content(a, 0..1 << 20), None), Stored::Yes);
     fixture.check(a, large, 0..1 << 20);
     assert!(fixture.found(a, meta(LENGTH)).is_empty());
 }
@@ -285,53 +223,24 @@ fn another_page_size_replaces_the_file() {
 #[test]
 fn odd_requests_are_misses() {
     let fixture = Fixture::ssd(ByteSize::mib(64));
-    let odd = FileMeta {
-        page_size: 12_345,
-        length: Some(LENGTH),
-    };
+    let odd = FileMeta { page_size: 12_345, length: Some(LENGTH) };
     assert!(!fixture.is_cached(file(1), odd, 0..LENGTH));
     assert!(fixture.store.reserve(file(1), odd, 0..1).is_none());
-    let m = FileMeta {
-        length: None,
-        ..meta(0)
-    };
+    let m = FileMeta { length: None, ..meta(0) };
     assert!(!fixture.is_cached(file(1), m, u64::MAX - 5..u64::MAX));
-    assert!(
-        fixture
-            .store
-            .lookup(file(1), m, 10..10, Access::Read)
-            .is_empty()
-    );
+    assert!(fixture.store.lookup(file(1), m, 10..10, Access::Read).is_empty());
     let mut nothing = [0; 8];
-    assert_eq!(
-        fixture
-            .store
-            .read_verified(file(1), m, u64::MAX - 2, &mut nothing, Access::Read),
-        0
-    );
-    assert!(
-        fixture
-            .store
-            .reserve(file(1), meta(PAGE), 5..9)
-            .unwrap()
-            .pages()
-            .is_empty()
-    );
+    assert_eq!(fixture.store.read_verified(file(1), m, u64::MAX - 2, &mut nothing, Access::Read), 0);
+    assert!(fixture.store.reserve(file(1), meta(PAGE), 5..9).unwrap().pages().is_empty());
 }
 
 #[test]
 fn open_files_are_bounded() {
-    let fixture = Fixture::with(&[(crate::TierKind::Ssd, ByteSize::mib(256))], |settings| {
-        settings.open_files_max = 32
-    });
+    let fixture = Fixture::with(&[(crate::TierKind::Ssd, ByteSize::mib(256))], |settings| settings.open_files_max = 32);
     for inode in 0..500 {
         fixture.fill(file(inode), meta(PAGE), 0..1);
     }
-    assert!(
-        fixture.store.inner.open.len() <= 48,
-        "{}",
-        fixture.store.inner.open.len()
-    );
+    assert!(fixture.store.inner.open.len() <= 48, "{}", fixture.store.inner.open.len());
     for inode in 0..500 {
         fixture.check(file(inode), meta(PAGE), 0..PAGE);
     }
@@ -339,9 +248,7 @@ fn open_files_are_bounded() {
 
 #[test]
 fn the_index_is_bounded() {
-    let fixture = Fixture::with(&[(crate::TierKind::Ssd, ByteSize::mib(256))], |settings| {
-        settings.extents_max = 100
-    });
+    let fixture = Fixture::with(&[(crate::TierKind::Ssd, ByteSize::mib(256))], |settings| settings.extents_max = 100);
     for inode in 0..300 {
         assert_eq!(fixture.fill(file(inode), meta(PAGE), 0..1), 1);
         assert!(fixture.store.inner.index.len() <= 100);

@@ -24,10 +24,7 @@ fn a_restarted_store_serves_its_old_pages_at_once() {
     for _ in 0..2 {
         for inode in 0..50 {
             fixture.check(file(inode), meta(LENGTH), 10 * PAGE..12 * PAGE);
-            assert_eq!(
-                fixture.found(file(inode), meta(LENGTH)),
-                [10 * PAGE..12 * PAGE, 290 * PAGE..LENGTH]
-            );
+            assert_eq!(fixture.found(file(inode), meta(LENGTH)), [10 * PAGE..12 * PAGE, 290 * PAGE..LENGTH]);
         }
         scanned(&fixture);
     }
@@ -58,20 +55,12 @@ fn damage_done_while_it_was_down_is_a_miss() {
     let fixture = fixture.reopen_after(|root| {
         let path = |inode: u64, ending: &str| {
             let name = format!("{}.{ending}", file(inode));
-            files_with(root, ending)
-                .into_iter()
-                .find(|path| path.ends_with(&name))
-                .unwrap()
+            files_with(root, ending).into_iter().find(|path| path.ends_with(&name)).unwrap()
         };
         // 0: header; 1: data file gone; 2: data cut short; 3: one byte.
         flip(&path(0, "sums"), 20);
         fs::remove_file(path(1, "data")).unwrap();
-        fs::OpenOptions::new()
-            .write(true)
-            .open(path(2, "data"))
-            .unwrap()
-            .set_len(100 * PAGE + 5)
-            .unwrap();
+        fs::OpenOptions::new().write(true).open(path(2, "data")).unwrap().set_len(100 * PAGE + 5).unwrap();
         flip(&path(3, "data"), 7);
     });
     assert!(fixture.found(file(0), meta(LENGTH)).is_empty());
@@ -80,12 +69,7 @@ fn damage_done_while_it_was_down_is_a_miss() {
     assert!(!fixture.is_cached(file(2), meta(LENGTH), 100 * PAGE..100 * PAGE + 1));
     fixture.check(file(2), meta(LENGTH), 0..100 * PAGE);
     let mut buf = [0; 100];
-    assert_eq!(
-        fixture
-            .store
-            .read_verified(file(3), meta(LENGTH), 0, &mut buf, Access::Read),
-        0
-    );
+    assert_eq!(fixture.store.read_verified(file(3), meta(LENGTH), 0, &mut buf, Access::Read), 0);
     fixture.check(file(3), meta(LENGTH), PAGE..LENGTH);
     scanned(&fixture);
     assert_eq!(files_with(&fixture.dir(0), ".data").len(), 2);
@@ -97,10 +81,7 @@ fn damage_done_while_it_was_down_is_a_miss() {
 
 #[test]
 fn the_scan_removes_what_a_crash_left() {
-    let fixture = Fixture::new(&[
-        (TierKind::Mem, ByteSize::mib(64)),
-        (TierKind::Ssd, ByteSize::mib(64)),
-    ]);
+    let fixture = Fixture::new(&[(TierKind::Mem, ByteSize::mib(64)), (TierKind::Ssd, ByteSize::mib(64))]);
     fixture.fill(file(1), meta(LENGTH), 0..301);
     fixture.fill(file(2), meta(LENGTH), 0..1);
     let fixture = fixture.reopen_after(|root| {
@@ -124,9 +105,7 @@ fn the_scan_removes_what_a_crash_left() {
     scanned(&fixture);
     fixture.check(file(1), meta(LENGTH), 0..LENGTH);
     assert_eq!(fixture.cached_pages(0) + fixture.cached_pages(1), 301);
-    let data = files_with(&fixture.dir(0), ".data")
-        .into_iter()
-        .chain(files_with(&fixture.dir(1), ".data"));
+    let data = files_with(&fixture.dir(0), ".data").into_iter().chain(files_with(&fixture.dir(1), ".data"));
     let data: Vec<_> = data.collect();
     assert_eq!(data.len(), 1, "{data:?}");
     let blocks = std::os::unix::fs::MetadataExt::blocks(&fs::metadata(&data[0]).unwrap()) * 512;
@@ -155,10 +134,7 @@ fn dropping_finds_what_is_not_loaded_yet() {
     fixture.store.drop_page(file(2), PageIndex(4));
     assert!(fixture.found(file(0), meta(LENGTH)).is_empty());
     assert!(fixture.found(file(1), meta(LENGTH)).is_empty());
-    assert_eq!(
-        fixture.found(file(2), meta(LENGTH)),
-        [0..4 * PAGE, 5 * PAGE..10 * PAGE]
-    );
+    assert_eq!(fixture.found(file(2), meta(LENGTH)), [0..4 * PAGE, 5 * PAGE..10 * PAGE]);
     scanned(&fixture);
     assert_eq!(fixture.cached_pages(0), 9);
 }

@@ -10,10 +10,7 @@ const LENGTH: u64 = 150 * PAGE + 500;
 const PAGES: u64 = 151;
 
 fn random_file(random: &mut Random) -> FileId {
-    FileId {
-        inode: InodeId(random.below(FILES)),
-        version: 1 + random.below(2),
-    }
+    FileId { inode: InodeId(random.below(FILES)), version: 1 + random.below(2) }
 }
 
 fn random_range(random: &mut Random) -> std::ops::Range<u64> {
@@ -28,12 +25,7 @@ fn act(store: &PageStore, random: &mut Random) -> u64 {
         0..50 => read(store, id, random),
         50..90 => {
             let first = random.below(PAGES) as u32;
-            fill(
-                store,
-                id,
-                meta(LENGTH),
-                first..first + 1 + random.below(20) as u32,
-            );
+            fill(store, id, meta(LENGTH), first..first + 1 + random.below(20) as u32);
             0
         }
         90..94 => lease(store, id, random),
@@ -60,11 +52,7 @@ fn act(store: &PageStore, random: &mut Random) -> u64 {
 
 fn read(store: &PageStore, id: FileId, random: &mut Random) -> u64 {
     let range = random_range(random);
-    let access = if random.below(2) == 0 {
-        Access::Read
-    } else {
-        Access::ReadPromote
-    };
+    let access = if random.below(2) == 0 { Access::Read } else { Access::ReadPromote };
     let mut right = 0;
     for run in store.lookup(id, meta(LENGTH), range, access) {
         let Run::Present(pinned) = run else { continue };
@@ -114,15 +102,9 @@ fn run(seed: u64, rounds: u64) {
                 })
             })
             .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .sum()
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
-    assert!(
-        right > 100 * PAGE,
-        "seed {seed}: too few hits to mean anything: {right}"
-    );
+    assert!(right > 100 * PAGE, "seed {seed}: too few hits to mean anything: {right}");
     fixture.store.close();
     // Pages that were dropped under readers are punched with their extent, or by the next scan.
     balance(&fixture, seed, 64 * PAGE);
@@ -131,10 +113,7 @@ fn run(seed: u64, rounds: u64) {
     balance(&fixture, seed, 0);
     for inode in 0..FILES {
         for version in 1..=2 {
-            let id = FileId {
-                inode: InodeId(inode),
-                version,
-            };
+            let id = FileId { inode: InodeId(inode), version };
             for range in fixture.found(id, meta(LENGTH)) {
                 fixture.check(id, meta(LENGTH), range);
             }
@@ -149,29 +128,14 @@ fn balance(fixture: &Fixture, seed: u64, slack: u64) {
     for (number, dir) in inner.dirs.iter().enumerate() {
         let (used, limit) = dir.used_and_limit();
         let (pages, extents) = (dir.pages.load(Relaxed), dir.extents.load(Relaxed));
-        let on_disk: u64 = files_with(&fixture.dir(number), ".data")
-            .iter()
-            .map(|path| allocated(path))
-            .sum();
-        assert!(
-            used <= limit,
-            "seed {seed}, directory {number}: {used} of {limit}"
-        );
-        assert!(
-            pages >= extents && extents >= 0,
-            "seed {seed}: {pages} pages in {extents} extents"
-        );
+        let on_disk: u64 = files_with(&fixture.dir(number), ".data").iter().map(|path| allocated(path)).sum();
+        assert!(used <= limit, "seed {seed}, directory {number}: {used} of {limit}");
+        assert!(pages >= extents && extents >= 0, "seed {seed}: {pages} pages in {extents} extents");
         // All pages are full but a file's last one, of one block.
         let full = pages as u64 * PAGE + extents as u64 * 4096;
         let short = 2 * FILES * (PAGE - 4096);
-        assert!(
-            used <= full && used + short >= full,
-            "seed {seed}, directory {number}: {used} counted, {full} held"
-        );
-        assert!(
-            on_disk <= used + slack,
-            "seed {seed}, directory {number}: {on_disk} on disk, {used} counted"
-        );
+        assert!(used <= full && used + short >= full, "seed {seed}, directory {number}: {used} counted, {full} held");
+        assert!(on_disk <= used + slack, "seed {seed}, directory {number}: {on_disk} on disk, {used} counted");
     }
     let entries: i64 = inner.dirs.iter().map(|dir| dir.extents.load(Relaxed)).sum();
     assert_eq!(entries, inner.index.len() as i64, "seed {seed}");
