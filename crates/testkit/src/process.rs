@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -16,6 +16,9 @@ use crate::wait;
 
 /// How much of a log is shown when a test panics.
 const LOG_TAIL_BYTES: usize = 16 << 10;
+
+/// A thread in an uninterruptible wait stops when that is over.
+const PAUSE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A running program whose output goes to a file.
 #[derive(Debug)]
@@ -85,6 +88,24 @@ impl Process {
         }
     }
 
+    /// SIGSTOP, and waits until every thread stands still: the signal is on its way when kill(2) returns, and a thread that
+    /// runs may still answer a request.
+    pub fn pause(&mut self) -> Result<()> {
+        self.signal(libc::SIGSTOP)?;
+        let end = Instant::now() + PAUSE_DEADLINE;
+        while !all_threads_stopped(self.pid()) {
+            anyhow::ensure!(self.exit_status()?.is_none(), "{} ended instead of stopping", self.name);
+            anyhow::ensure!(Instant::now() < end, "{} did not stop within {PAUSE_DEADLINE:?}", self.name);
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Lets it go on after [`Process::pause`].
+    pub fn resume(&mut self) -> Result<()> {
+        self.signal(libc::SIGCONT)
+    }
+
     /// `kill -9`, and waits until it is gone. A stopped process dies too.
     pub fn kill(&mut self) -> Result<()> {
         if self.exit_status()?.is_none() {
@@ -124,6 +145,16 @@ impl Drop for Process {
         // Nothing is left to do about a process that cannot be killed.
         let _ = self.kill();
     }
+}
+
+/// Reads the state of each thread, the letter behind the name in parentheses (proc_pid_stat(5)).
+fn all_threads_stopped(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // A thread that ended between the listing and the look has no file any more, and does not run.
+        stat.is_empty() || stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    })
 }
 
 fn describe(status: Option<ExitStatus>) -> String {

@@ -92,14 +92,14 @@ impl Node {
         self.process.kill()
     }
 
-    /// Stops it in its tracks: connections stay open and nothing answers.
+    /// Stops it in its tracks, all threads, before this returns: connections stay open and nothing answers.
     pub fn pause(&mut self) -> Result<()> {
-        self.process.signal(libc::SIGSTOP)
+        self.process.pause()
     }
 
     /// Lets it go on.
     pub fn resume(&mut self) -> Result<()> {
-        self.process.signal(libc::SIGCONT)
+        self.process.resume()
     }
 
     /// SIGTERM, and waits until it has ended by itself.
