@@ -12,6 +12,7 @@ mod failure;
 mod key;
 pub mod local;
 pub mod memory;
+mod metered;
 mod mount_options;
 mod object_tree;
 mod open;
@@ -21,6 +22,7 @@ mod types;
 
 pub use credentials::{AccessKeys, CredentialSource};
 pub use error::{Failure, UfsError, UfsResult};
+pub use metered::{METRICS, describe_metrics};
 pub use open::{OpenOptions, open};
 pub use store::Ufs;
 pub use types::{

@@ -39,7 +39,10 @@ pub fn open(uri: &str, options: &OpenOptions) -> UfsResult<Arc<dyn Ufs>> {
         return Err(invalid(uri, "the URI has no scheme", hint));
     };
     match SCHEMES.iter().find(|scheme| scheme.name == name) {
-        Some(scheme) => (scheme.open)(uri, rest, options),
+        Some(scheme) => {
+            let store = (scheme.open)(uri, rest, options)?;
+            Ok(Arc::new(crate::metered::Metered::new(store)))
+        }
         None => {
             let known: Vec<&str> = SCHEMES.iter().map(|scheme| scheme.name).collect();
             let hint = did_you_mean(name, &known)

@@ -79,7 +79,12 @@ impl Refusal {
     pub(super) fn is_about_keys(&self) -> bool {
         matches!(
             self.code.as_str(),
-            "ExpiredToken" | "InvalidAccessKeyId" | "InvalidToken" | "TokenRefreshRequired" | "SignatureDoesNotMatch"
+            "ExpiredToken"
+                | "InvalidAccessKeyId"
+                | "XAdminUserNotFound"
+                | "InvalidToken"
+                | "TokenRefreshRequired"
+                | "SignatureDoesNotMatch"
         ) || (matches!(self.status.as_u16(), 400 | 403) && self.code.is_empty())
     }
 
@@ -105,7 +110,9 @@ impl Refusal {
             | "SignatureDoesNotMatch"
             | "InvalidToken"
             | "ExpiredToken"
-            | "TokenRefreshRequired" => {
+            | "TokenRefreshRequired"
+            // Versitygw's.
+            | "XAdminUserNotFound" => {
                 at.fail(UfsError::Denied, format!("bad credentials: {text}"), "check the access key and its secret")
             }
             "RequestTimeTooSkewed" => at.fail(
@@ -139,7 +146,8 @@ impl Refusal {
                 format!("access denied: {text}"),
                 "check the credentials and the bucket's policy",
             ),
-            404 => at.not_found(),
+            404 if self.is_missing_key() => at.not_found(),
+            404 => at.fail(UfsError::NotFound, text, "check the bucket, the endpoint and the credentials"),
             412 => at.changed("a condition did not hold"),
             416 => at.changed("the object is shorter than it was"),
             405 | 501 => at.fail(UfsError::Unsupported, text, ""),

@@ -66,7 +66,7 @@ async fn check_condition(http: &Http, at: At<'_>, key: &str) -> UfsResult<()> {
         _ => Err(at.fail(
             UfsError::Unsupported,
             "the store does not heed If-None-Match",
-            "set the option conditional-writes=false: conditions are then checked just before writing",
+            "set the option conditional_writes=false: conditions are then checked just before writing",
         )),
     }
 }

@@ -10,18 +10,18 @@ use std::time::Duration;
 
 /// Every option of `s3://`, for the check of names. Their meaning stands at the fields of [`S3Config`].
 const OPTIONS: &[&str] = &[
-    "addressing",
-    "ca-file",
+    "ca_file",
     "checksums",
-    "conditional-writes",
-    "connect-timeout",
-    "copy-part-size",
+    "conditional_writes",
+    "connect_timeout",
+    "copy_part_size",
     "deadline",
     "endpoint",
-    "max-reads",
-    "max-requests",
+    "max_reads",
+    "max_requests",
+    "path_style",
     "region",
-    "stall-timeout",
+    "stall_timeout",
 ];
 
 /// The longest key that S3 takes, in bytes.
@@ -47,25 +47,26 @@ pub(super) struct S3Config {
     pub(super) endpoint: String,
     /// `region`. Default: `AWS_REGION`, `AWS_DEFAULT_REGION`, `us-east-1`.
     pub(super) region: String,
-    /// `addressing`: `path`, `virtual`, or `auto` (the default): virtual for AWS, unless the bucket's name has dots.
+    /// `path_style`: `true` for `https://endpoint/bucket`, `false` for `https://bucket.endpoint`. Default: `true` with an endpoint of your own or dots
+    /// in the bucket's name.
     pub(super) addressing: Addressing,
-    /// `ca-file`: certificates in PEM that are trusted besides the system's.
+    /// `ca_file`: certificates in PEM that are trusted besides the system's.
     pub(super) ca_file: Option<PathBuf>,
     /// `checksums`: whether writes carry a CRC32C that the store checks; off for stores that refuse it. Default: `true`.
     pub(super) checksums: bool,
-    /// `conditional-writes`: whether the store honours If-Match and If-None-Match of writes. Default: `true`.
+    /// `conditional_writes`: whether the store honours If-Match and If-None-Match of writes. Default: `true`.
     pub(super) conditional_writes: bool,
-    /// `connect-timeout` of one attempt. Default: 5 s.
+    /// `connect_timeout` of one attempt. Default: 5 s.
     pub(super) connect_timeout: Duration,
-    /// `stall-timeout`: how long an answer may stay silent. Default: 15 s.
+    /// `stall_timeout`: how long an answer may stay silent. Default: 15 s.
     pub(super) stall_timeout: Duration,
     /// `deadline` of one call with all its attempts, besides the time that its body takes. Default: 60 s.
     pub(super) deadline: Duration,
-    /// `max-requests` at the same time, reads aside. More wait. Default: 128.
+    /// `max_requests` at the same time, reads aside. More wait. Default: 128.
     pub(super) requests_max: usize,
-    /// `max-reads`: streams open at the same time. More wait. Default: 128.
+    /// `max_reads`: streams open at the same time. More wait. Default: 128.
     pub(super) reads_max: usize,
-    /// `copy-part-size`: longer objects are copied in parts of this size. Default: 1 GiB, at most 5 GiB.
+    /// `copy_part_size`: longer objects are copied in parts of this size. Default: 1 GiB, at most 5 GiB.
     pub(super) copy_part_len: u64,
 }
 
@@ -121,34 +122,31 @@ impl S3Config {
         let given = text("endpoint", &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
         let of_aws = given.is_none();
         let endpoint = given.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
-        let copy_part: ByteSize = reader.parse("copy-part-size", ByteSize(1 << 30))?;
+        let copy_part: ByteSize = reader.parse("copy_part_size", ByteSize(1 << 30))?;
         if !(5 << 20..=5 << 30).contains(&copy_part.0) {
-            return Err(reader.bad("copy-part-size", "5MiB to 5GiB"));
+            return Err(reader.bad("copy_part_size", "5MiB to 5GiB"));
         }
         let config = S3Config {
             uri: uri.trim_end_matches('/').to_owned(),
-            addressing: match reader.text("addressing").unwrap_or("auto") {
-                "path" => Addressing::Path,
-                "virtual" => Addressing::Virtual,
-                "auto" if of_aws && !bucket.contains('.') => Addressing::Virtual,
-                "auto" => Addressing::Path,
-                _ => return Err(reader.bad("addressing", "path, virtual, auto")),
+            addressing: match reader.parse("path_style", !of_aws || bucket.contains('.'))? {
+                true => Addressing::Path,
+                false => Addressing::Virtual,
             },
             bucket,
             prefix,
             endpoint: check_endpoint(uri, &endpoint)?,
             region,
-            ca_file: reader.text("ca-file").map(PathBuf::from),
+            ca_file: reader.text("ca_file").map(PathBuf::from),
             checksums: reader.parse("checksums", true)?,
-            conditional_writes: reader.parse("conditional-writes", true)?,
-            connect_timeout: reader.duration("connect-timeout", Duration::from_secs(5))?,
-            stall_timeout: reader.duration("stall-timeout", Duration::from_secs(15))?,
+            conditional_writes: reader.parse("conditional_writes", true)?,
+            connect_timeout: reader.duration("connect_timeout", Duration::from_secs(5))?,
+            stall_timeout: reader.duration("stall_timeout", Duration::from_secs(15))?,
             deadline: reader.duration("deadline", Duration::from_secs(60))?,
-            requests_max: reader.parse("max-requests", 128)?,
-            reads_max: reader.parse("max-reads", 128)?,
+            requests_max: reader.parse("max_requests", 128)?,
+            reads_max: reader.parse("max_reads", 128)?,
             copy_part_len: copy_part.0,
         };
-        for (name, value) in [("max-requests", config.requests_max), ("max-reads", config.reads_max)] {
+        for (name, value) in [("max_requests", config.requests_max), ("max_reads", config.reads_max)] {
             if !(1..=100_000).contains(&value) {
                 return Err(reader.bad(name, "1 to 100000"));
             }
@@ -232,7 +230,7 @@ mod tests {
         check_url("s3://b/p/q/", &[("region", "us-east-2")], "k", "https://b.s3.us-east-2.amazonaws.com/p/q/k");
         check_url("s3://b.c", &[], "k", "https://s3.eu-west-3.amazonaws.com/b.c/k");
         check_url("s3://b", &[("endpoint", "http://h:9000/")], "a b/é", "http://h:9000/b/a%20b/%C3%A9");
-        let options = [("endpoint", "http://h:9000"), ("addressing", "virtual")];
+        let options = [("endpoint", "http://h:9000"), ("path_style", "false")];
         check_url("s3://b", &options, "k", "http://b.h:9000/k");
     }
 
@@ -243,9 +241,9 @@ mod tests {
             ("s3://b/a//c", [("region", "x")], "prefix"),
             ("s3://b", [("endpoint", "localhost:9000")], "option endpoint cannot be \"localhost:9000\""),
             ("s3://b", [("endpoint", "http://h/path")], "option endpoint"),
-            ("s3://b", [("addressing", "host")], "option addressing cannot be \"host\""),
+            ("s3://b", [("path_style", "host")], "option path_style cannot be \"host\""),
             ("s3://b", [("deadline", "soon")], "option deadline cannot be \"soon\""),
-            ("s3://b", [("max-reads", "0")], "option max-reads"),
+            ("s3://b", [("max_reads", "0")], "option max_reads"),
             ("s3://b", [("checksums", "maybe")], "option checksums"),
             ("s3://b", [("regoin", "x")], "unknown option \"regoin\""),
         ];

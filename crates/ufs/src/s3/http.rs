@@ -10,6 +10,7 @@ use super::config::S3Config;
 use super::credentials::Credentials;
 use super::{encode, tls, wire};
 use crate::failure::{At, Failures};
+use crate::metered;
 use crate::{CredentialSource, UfsError, UfsResult};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -238,7 +239,7 @@ impl Http {
             if tries >= call.tries_max || Instant::now() + pause >= deadline {
                 return Err(failed);
             }
-            metrics::counter!("forebay_ufs_retries_total", "store" => self.config.uri.clone(), "request" => call.name)
+            metrics::counter!(metered::RETRIES, "store" => self.config.uri.clone(), "request" => call.name)
                 .increment(1);
             tokio::time::sleep(pause).await;
         }
@@ -347,7 +348,7 @@ impl Http {
     }
 
     fn count(&self, call: &Call<'_>, status: &str) {
-        metrics::counter!("forebay_ufs_http_requests_total",
+        metrics::counter!(metered::HTTP_REQUESTS,
             "store" => self.config.uri.clone(), "request" => call.name, "status" => status.to_owned())
         .increment(1);
     }

@@ -173,7 +173,7 @@ impl Reading {
             return Err(self.at().fail(UfsError::Unavailable, detail, "try again later"));
         }
         tracing::debug!(key = %String::from_utf8_lossy(&self.key), position = self.position, broken, "resuming a read");
-        metrics::counter!("forebay_ufs_resumed_reads_total", "store" => self.http.config.uri.clone()).increment(1);
+        metrics::counter!(crate::metered::RESUMED_READS, "store" => self.http.config.uri.clone()).increment(1);
         tokio::time::sleep(pause(PAUSE_FIRST, self.fruitless)).await;
         Ok(())
     }

@@ -62,7 +62,7 @@ fn bad_ca_file(config: &S3Config, why: &str) -> UfsError {
     let path = config.ca_file.clone().unwrap_or_default();
     invalid(
         &config.uri,
-        format!("option ca-file cannot be {:?}: {why}", path.display().to_string()),
+        format!("option ca_file cannot be {:?}: {why}", path.display().to_string()),
         "name a readable file of certificates in PEM",
     )
 }
@@ -92,7 +92,7 @@ pub(super) fn transport_error(at: At<'_>, error: &reqwest::Error, endpoint: &str
         return at.fail(
             UfsError::Unavailable,
             format!("no TLS connection to {endpoint}: {text}"),
-            "check the endpoint's certificate; the option ca-file adds your own authority",
+            "check the endpoint's certificate; the option ca_file adds your own authority",
         );
     }
     if error.is_connect() {
@@ -123,13 +123,21 @@ pub(super) fn describe(error: &reqwest::Error) -> String {
 }
 
 fn is_tls(error: &reqwest::Error) -> bool {
-    let mut next: Option<&dyn Error> = error.source();
+    let mut next: Option<&(dyn Error + 'static)> = error.source();
     while let Some(cause) = next {
-        let inside = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if cause.is::<rustls::Error>() || inside.is_some_and(|inside| inside.is::<rustls::Error>()) {
+        if holds_tls(cause) {
             return true;
         }
         next = cause.source();
     }
     false
+}
+
+/// Whether a cause is an error of TLS, or holds one: I/O errors do not tell what is in them as their source, and come in one another.
+fn holds_tls(cause: &(dyn Error + 'static)) -> bool {
+    if cause.is::<rustls::Error>() {
+        return true;
+    }
+    let inside = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    inside.is_some_and(|inside| holds_tls(inside))
 }

@@ -54,8 +54,6 @@ pub(super) struct Initiated {
 pub(super) struct Made {
     #[serde(rename = "ETag")]
     pub(super) etag: String,
-    #[serde(rename = "ChecksumCRC32C")]
-    pub(super) crc32c: Option<String>,
 }
 
 /// ListMultipartUploads.

@@ -1,18 +1,12 @@
 //! What the tests against S3 servers share.
 
 use forebay_testkit::s3::{Access, S3Server};
-use forebay_ufs::conformance::Holds;
 use forebay_ufs::{AccessKeys, CredentialSource, OpenOptions, Ufs};
 use std::sync::Arc;
 
 /// Makes a bucket.
 pub(crate) async fn bucket(server: &S3Server, name: &str) {
     server.create_bucket(name).await.expect("bucket");
-}
-
-/// What servers hold that keep objects as files.
-pub(crate) fn holds_of_file_systems() -> Holds {
-    Holds { side_by_side: false, ..Holds::ALL }
 }
 
 /// The options of a store behind an access.
