@@ -77,3 +77,23 @@ fn the_changelog_names_every_command() {
         assert!(changes.contains(command), "{command} is not in the changelog");
     }
 }
+
+/// The names of metrics in a text: `"forebay_…"` in code, `` `forebay_…` `` in documents.
+fn metric_names(text: &str, quote: char) -> BTreeSet<String> {
+    let is_name = |word: &&str| {
+        let rest = word.strip_prefix("forebay_").unwrap_or_default();
+        !rest.ends_with('_') && rest.contains('_') && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    text.split(quote).filter(is_name).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_page_of_metrics_names_those_of_the_code() {
+    let parts = ["cache", "client", "consensus", "master", "ufs", "worker"];
+    let sources = parts.iter().flat_map(|part| files(&root().join("crates").join(part).join("src"), "rs"));
+    let code: BTreeSet<String> =
+        sources.flat_map(|file| metric_names(&fs::read_to_string(file).unwrap(), '"')).collect();
+    let page = metric_names(&fs::read_to_string(root().join("docs/metrics.md")).unwrap(), '`');
+    assert!(code.len() > 50, "{code:?}");
+    assert_eq!(page, code, "docs/metrics.md (left) and the code (right) differ");
+}

@@ -67,7 +67,8 @@ pub(crate) fn part_size(core: &Core, mount: &Mounted, block_size: u64, page_size
     divisor(block_size, u64::from(page_size), wanted.clamp(least, most), least)
 }
 
-/// The greatest divisor of `block` that is a multiple of `page` and at most `wanted`; when all of those are below `least`, the smallest that is not.
+/// The greatest divisor of `block` that is a multiple of `page` and at most `wanted`; when all of those are below `least`, the smallest that is not;
+/// when the block itself is, the least number of whole blocks.
 fn divisor(block: u64, page: u64, wanted: u64, least: u64) -> u64 {
     let pages = block / page;
     let divisors = (1..=pages)
@@ -77,7 +78,7 @@ fn divisor(block: u64, page: u64, wanted: u64, least: u64) -> u64 {
         .map(|n| n * page);
     let fitting: Vec<u64> = divisors.filter(|size| *size >= least).collect();
     let below = fitting.iter().filter(|size| **size <= wanted).max();
-    below.or(fitting.iter().min()).copied().unwrap_or(block)
+    below.or(fitting.iter().min()).copied().unwrap_or_else(|| block.saturating_mul(least.div_ceil(block)))
 }
 
 #[cfg(test)]
@@ -87,6 +88,7 @@ mod tests {
     #[test]
     fn parts_divide_blocks_into_whole_pages() {
         const MIB: u64 = 1 << 20;
+        assert_eq!(divisor(4 * MIB, MIB, 16 * MIB, 5 * MIB), 8 * MIB);
         assert_eq!(divisor(64 * MIB, MIB, 16 * MIB, 5 * MIB), 16 * MIB);
         assert_eq!(divisor(60 * MIB, MIB, 16 * MIB, 5 * MIB), 15 * MIB);
         assert_eq!(divisor(64 * MIB, 64 * MIB, 16 * MIB, 5 * MIB), 64 * MIB);
