@@ -45,7 +45,7 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<()> {
     let mut stop = Stop::listen()?;
     // Told to stop on the way: what has been started ends with the values that are dropped here.
-    let mut world = tokio::select! {
+    let world = tokio::select! {
         world = build_and_read() => world?,
         () = stop.told() => return Ok(()),
     };

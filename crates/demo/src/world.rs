@@ -95,8 +95,11 @@ impl World {
     }
 
     /// Stops the server as an operator would, and fails if it does not stop cleanly.
-    pub(crate) async fn stop(&mut self) -> Result<()> {
-        let status = self.cluster.master().terminate(STOP_DEADLINE).await?;
+    pub(crate) async fn stop(self) -> Result<()> {
+        let Self { client, mut cluster, .. } = self;
+        // The server waits for its clients to finish, and we are one.
+        drop(client);
+        let status = cluster.master().terminate(STOP_DEADLINE).await?;
         anyhow::ensure!(status.success(), "the server did not stop cleanly: {status}");
         Ok(())
     }
