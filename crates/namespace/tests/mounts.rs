@@ -177,7 +177,10 @@ fn a_rename_in_steps_is_checked_when_it_begins_and_when_it_is_committed() {
     ns.run(UpdateMount { mount: 1, spec, revision: 1 }).unwrap();
     refused_because(ns.run(CommitRename { intent: intent.id, ..Default::default() }), Reason::ReadOnly);
     refused_because(ns.create("/lake/x"), Reason::ReadOnly);
-    // Still there, and still to be undone.
+    // Still there, still blocking both ends, and still to be undone.
+    for key in [b"f", b"x"] {
+        assert!(query::blockers(&*ns.snapshot(), MountId(1), key).unwrap().is_some());
+    }
     assert_eq!(query::summary(&*ns.snapshot()).unwrap().rename_intents, 1);
     refused_because(ns.run(RemoveMount { mount: 1, discard: false }), Reason::BeingWritten);
     ns.run(RemoveMount { mount: 1, discard: true }).unwrap();
