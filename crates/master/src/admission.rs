@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What a request is counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub(crate) enum Class {
     /// Stat, list, open, content summary.
     Read,
     /// What changes the namespace.
@@ -27,7 +27,7 @@ impl Class {
     const ALL: [Class; 4] = [Class::Read, Class::Write, Class::Heartbeat, Class::Administration];
 
     /// The class in metrics and messages.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Class::Read => "read",
             Class::Write => "write",
@@ -79,19 +79,19 @@ struct Queue {
 }
 
 /// The queues of all classes.
-pub struct Admission {
+pub(crate) struct Admission {
     queues: [Queue; 4],
 }
 
 /// A place taken; dropping it lets the next request in.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
 }
 
 impl Admission {
     /// Queues with these limits; a class has one place at least.
-    pub fn new(limits: Limits) -> Admission {
+    pub(crate) fn new(limits: Limits) -> Admission {
         let queues = Class::ALL.map(|class| {
             let limit = match class {
                 Class::Read => limits.read,
@@ -105,7 +105,7 @@ impl Admission {
     }
 
     /// Waits for a place, or refuses when too many wait already. Dropping the future leaves the queue.
-    pub async fn enter(&self, class: Class) -> Result<Place, WireError> {
+    pub(crate) async fn enter(&self, class: Class) -> Result<Place, WireError> {
         let queue = self.queues.iter().find(|queue| queue.class == class).expect("new makes a queue for every class");
         if let Ok(permit) = Arc::clone(&queue.places).try_acquire_owned() {
             return Ok(Place { _permit: permit });

@@ -60,21 +60,21 @@ pub enum DataDirError {
 
 /// An open data directory. Dropping it lets the next one in.
 #[derive(Debug)]
-pub struct DataDir {
+pub(crate) struct DataDir {
     path: PathBuf,
     /// The cluster's identity, 32 hex digits.
-    pub cluster_id: String,
+    pub(crate) cluster_id: String,
     /// Signs tickets.
-    pub ticket_key: [u8; KEY_LEN],
+    pub(crate) ticket_key: [u8; KEY_LEN],
     /// Seals credentials.
-    pub secret_key: [u8; KEY_LEN],
+    pub(crate) secret_key: [u8; KEY_LEN],
     _lock: File,
 }
 
 impl DataDir {
     /// Opens the directory, making what is missing. Keys are written whole or not at all: a crash in between draws new ones
     /// next time, when nothing can have been sealed or signed yet.
-    pub fn open(path: &Path) -> Result<DataDir, DataDirError> {
+    pub(crate) fn open(path: &Path) -> Result<DataDir, DataDirError> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -95,12 +95,12 @@ impl DataDir {
     }
 
     /// Where the state machine's store lies.
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.path.join("state")
     }
 
     /// Where the log lies.
-    pub fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.path.join("log")
     }
 }

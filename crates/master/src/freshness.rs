@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// How long a comparison holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SyncInterval {
+pub(crate) enum SyncInterval {
     /// Ask every time.
     Always,
     /// Ask when this long has passed.
@@ -28,7 +28,7 @@ enum What {
 }
 
 /// The table.
-pub struct Freshness {
+pub(crate) struct Freshness {
     compared: Cache<(MountId, What, NsPath), Instant>,
     /// What was compared in a mount before this does not count any more.
     forgotten: RwLock<HashMap<MountId, Instant>>,
@@ -36,41 +36,47 @@ pub struct Freshness {
 
 impl Freshness {
     /// A table of at most about `entries` paths: some 200 bytes each.
-    pub fn new(entries: usize) -> Freshness {
+    pub(crate) fn new(entries: usize) -> Freshness {
         Freshness { compared: Cache::new(entries.max(16)), forgotten: RwLock::default() }
     }
 
     /// The path itself was compared; the store was asked at `asked`.
-    pub fn path_compared(&self, mount: MountId, path: &NsPath, asked: Instant) {
+    pub(crate) fn path_compared(&self, mount: MountId, path: &NsPath, asked: Instant) {
         self.compared.insert((mount, What::Path, path.clone()), asked);
     }
 
     /// All entries of the directory were compared; the listing began at `asked`.
-    pub fn entries_compared(&self, mount: MountId, directory: &NsPath, asked: Instant) {
+    pub(crate) fn entries_compared(&self, mount: MountId, directory: &NsPath, asked: Instant) {
         self.compared.insert((mount, What::Entries, directory.clone()), asked);
     }
 
     /// Forgets what is known of a path and of its entries: the next asker asks the store.
-    pub fn forget(&self, mount: MountId, path: &NsPath) {
+    pub(crate) fn forget(&self, mount: MountId, path: &NsPath) {
         for what in [What::Path, What::Entries] {
             self.compared.remove(&(mount, what, path.clone()));
         }
     }
 
     /// Forgets all of a mount. One entry for each mount there ever was in this process.
-    pub fn forget_mount(&self, mount: MountId, now: Instant) {
+    pub(crate) fn forget_mount(&self, mount: MountId, now: Instant) {
         self.forgotten.write().insert(mount, now);
     }
 
     /// Whether the path needs no asking: it, or all entries of its parent, were compared within the interval.
-    pub fn is_path_fresh(&self, mount: MountId, path: &NsPath, interval: SyncInterval, now: Instant) -> bool {
+    pub(crate) fn is_path_fresh(&self, mount: MountId, path: &NsPath, interval: SyncInterval, now: Instant) -> bool {
         let own = self.get(mount, What::Path, path);
         let parents = || self.get(mount, What::Entries, &path.parent()?);
         holds(own, interval, now) || holds(parents(), interval, now)
     }
 
     /// Whether the entries of the directory need no asking.
-    pub fn are_entries_fresh(&self, mount: MountId, directory: &NsPath, interval: SyncInterval, now: Instant) -> bool {
+    pub(crate) fn are_entries_fresh(
+        &self,
+        mount: MountId,
+        directory: &NsPath,
+        interval: SyncInterval,
+        now: Instant,
+    ) -> bool {
         holds(self.get(mount, What::Entries, directory), interval, now)
     }
 

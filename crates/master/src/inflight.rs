@@ -18,13 +18,13 @@ type Running = Shared<BoxFuture<'static, Outcome>>;
 
 /// The table.
 #[derive(Clone, Default)]
-pub struct InFlight {
+pub(crate) struct InFlight {
     running: Arc<Mutex<HashMap<RequestId, Running>>>,
 }
 
 impl InFlight {
     /// Runs `work` for the request, or joins the run that is under way. A different kind of request under the same id is refused.
-    pub async fn join<T, F>(&self, request: RequestId, work: F) -> Result<T, WireError>
+    pub(crate) async fn join<T, F>(&self, request: RequestId, work: F) -> Result<T, WireError>
     where
         T: Clone + Send + Sync + 'static,
         F: Future<Output = Result<T, WireError>> + Send + 'static,

@@ -26,13 +26,13 @@ struct Count {
 
 /// The locks of one master.
 #[derive(Clone, Default)]
-pub struct PathLocks {
+pub(crate) struct PathLocks {
     table: Arc<Mutex<Table>>,
     released: Arc<Notify>,
 }
 
 /// Locks held; dropping it releases them.
-pub struct PathGuard {
+pub(crate) struct PathGuard {
     locks: PathLocks,
     paths: Vec<NsPath>,
 }
@@ -40,7 +40,7 @@ pub struct PathGuard {
 impl PathLocks {
     /// Locks all of `paths` at once, so that two askers for the same pair cannot wait for each other. Dropping the future
     /// gives up its turn.
-    pub async fn lock(&self, mut paths: Vec<NsPath>) -> PathGuard {
+    pub(crate) async fn lock(&self, mut paths: Vec<NsPath>) -> PathGuard {
         // One that lies below another of the same request is covered by it.
         paths.sort();
         paths.dedup_by(|below, above| below.starts_with(above));

@@ -35,23 +35,23 @@ struct Table {
 }
 
 /// The registry of one master.
-pub struct Registry {
+pub(crate) struct Registry {
     table: Mutex<Table>,
     timeout: Duration,
 }
 
 /// The live workers and the epoch of that set.
 #[derive(Clone, Debug, PartialEq)]
-pub struct View {
+pub(crate) struct View {
     /// Grows with each change.
-    pub epoch: u64,
+    pub(crate) epoch: u64,
     /// By id.
-    pub workers: Vec<v1::WorkerAddress>,
+    pub(crate) workers: Vec<v1::WorkerAddress>,
 }
 
 /// What a heartbeat is answered.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Beat {
+pub(crate) enum Beat {
     /// The worker must register again.
     Unknown,
     /// Heard.
@@ -65,7 +65,7 @@ pub enum Beat {
 
 impl Registry {
     /// Workers silent for `timeout` are not live. `position` is the applied position of the log.
-    pub fn new(timeout: Duration, position: u64) -> Registry {
+    pub(crate) fn new(timeout: Duration, position: u64) -> Registry {
         Registry {
             table: Mutex::new(Table {
                 epoch: first_epoch(position),
@@ -78,7 +78,7 @@ impl Registry {
     }
 
     /// Takes a worker in, or in again with what it says now.
-    pub fn register(&self, request: v1::RegisterRequest, now: Instant, now_ms: u64, position: u64) {
+    pub(crate) fn register(&self, request: v1::RegisterRequest, now: Instant, now_ms: u64, position: u64) {
         let address = request.address.unwrap_or_default();
         let mut table = self.table.lock();
         let id = WorkerId(address.worker);
@@ -100,7 +100,7 @@ impl Registry {
     }
 
     /// Hears a heartbeat.
-    pub fn beat(&self, id: WorkerId, status: Option<v1::WorkerStatus>, now: Instant, now_ms: u64) -> Beat {
+    pub(crate) fn beat(&self, id: WorkerId, status: Option<v1::WorkerStatus>, now: Instant, now_ms: u64) -> Beat {
         let mut table = self.table.lock();
         let table = &mut *table;
         let Some(member) = table.workers.get_mut(&id).filter(|member| member.live) else {
@@ -119,7 +119,7 @@ impl Registry {
     }
 
     /// Takes out who has been silent too long; whether anyone was.
-    pub fn expire(&self, now: Instant, position: u64) -> bool {
+    pub(crate) fn expire(&self, now: Instant, position: u64) -> bool {
         let mut table = self.table.lock();
         let mut changed = false;
         for (id, member) in &mut table.workers {
@@ -143,12 +143,12 @@ impl Registry {
     }
 
     /// The mounts changed: workers need the new view.
-    pub fn mounts_changed(&self, position: u64) {
+    pub(crate) fn mounts_changed(&self, position: u64) {
         self.table.lock().next_epoch(position);
     }
 
     /// Inodes that no path leads to any more: every worker is told once.
-    pub fn freed(&self, inodes: impl IntoIterator<Item = u64>) {
+    pub(crate) fn freed(&self, inodes: impl IntoIterator<Item = u64>) {
         let mut table = self.table.lock();
         table.freed.extend(inodes);
         let over = table.freed.len().saturating_sub(FREED_MAX);
@@ -157,7 +157,7 @@ impl Registry {
     }
 
     /// The live workers.
-    pub fn view(&self) -> View {
+    pub(crate) fn view(&self) -> View {
         let table = self.table.lock();
         View {
             epoch: table.epoch,
@@ -166,12 +166,12 @@ impl Registry {
     }
 
     /// The epoch now.
-    pub fn epoch(&self) -> u64 {
+    pub(crate) fn epoch(&self) -> u64 {
         self.table.lock().epoch
     }
 
     /// Every worker known, with what it last said of itself.
-    pub fn statuses(&self) -> Vec<v1::WorkerStatus> {
+    pub(crate) fn statuses(&self) -> Vec<v1::WorkerStatus> {
         let table = self.table.lock();
         let members = table.workers.values();
         members

@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// Bytes of the key.
-pub const KEY_LEN: usize = 32;
+pub(crate) const KEY_LEN: usize = 32;
 const NONCE_LEN: usize = 24;
 const VERSION: u8 = 1;
 
 /// Secrets of one mount by name, e.g. `secret_access_key`. Prints nothing of their values.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secrets(pub BTreeMap<String, String>);
+pub(crate) struct Secrets(pub BTreeMap<String, String>);
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,14 +28,14 @@ impl fmt::Debug for Secrets {
 #[error(
     "stored credentials of mount {mount} cannot be decrypted: {why}; give them again with forebay mount update, or restore the file secret.key of the masters' data directory"
 )]
-pub struct UnsealError {
+pub(crate) struct UnsealError {
     mount: String,
     why: &'static str,
 }
 
 /// The key that seals. Prints nothing of itself.
 #[derive(Clone)]
-pub struct Sealer(XChaCha20Poly1305);
+pub(crate) struct Sealer(XChaCha20Poly1305);
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,12 +45,12 @@ impl fmt::Debug for Sealer {
 
 impl Sealer {
     /// Seals with `key`.
-    pub fn new(key: &[u8; KEY_LEN]) -> Sealer {
+    pub(crate) fn new(key: &[u8; KEY_LEN]) -> Sealer {
         Sealer(XChaCha20Poly1305::new(&Key::from(*key)))
     }
 
     /// Seals `secrets` for the mount at `mount`. The nonce of 192 bits is random, so no count needs to be kept.
-    pub fn seal(&self, mount: &[u8], secrets: &Secrets) -> Vec<u8> {
+    pub(crate) fn seal(&self, mount: &[u8], secrets: &Secrets) -> Vec<u8> {
         let nonce: [u8; NONCE_LEN] = rand::random();
         let payload = Payload { msg: &encode(secrets), aad: mount };
         let sealed =
@@ -59,7 +59,7 @@ impl Sealer {
     }
 
     /// Opens what [`Sealer::seal`] made for the same mount.
-    pub fn unseal(&self, mount: &[u8], sealed: &[u8]) -> Result<Secrets, UnsealError> {
+    pub(crate) fn unseal(&self, mount: &[u8], sealed: &[u8]) -> Result<Secrets, UnsealError> {
         let error = |why| UnsealError { mount: String::from_utf8_lossy(mount).into_owned(), why };
         let body = match sealed.split_first() {
             Some((&VERSION, body)) => body,

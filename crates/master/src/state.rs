@@ -63,12 +63,6 @@ impl State {
     pub(crate) fn snapshot(&self) -> Snapshot {
         self.shared.store.read().snapshot()
     }
-
-    /// Bytes on disk, roughly; 0 when the store cannot say.
-    pub(crate) fn approximate_size(&self) -> u64 {
-        let store = Arc::clone(&*self.shared.store.read());
-        store.approximate_size().unwrap_or(0)
-    }
 }
 
 impl StateMachine for Machine {

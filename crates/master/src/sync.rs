@@ -24,7 +24,6 @@ use forebay_namespace::query::{self, Resolved};
 use forebay_namespace::reply::Synced;
 use forebay_proto::error::WireError;
 use forebay_proto::v1::SyncMode;
-use futures::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -36,7 +35,7 @@ const STALE_RETRIES: usize = 8;
 
 /// The comparisons that are going on.
 pub(crate) struct Syncs {
-    paths: Mutex<HashMap<NsPath, (Instant, Shared<BoxFuture<'static, Result<()>>>)>>,
+    paths: Mutex<HashMap<NsPath, path::Running>>,
     listings: Mutex<HashMap<(NsPath, Bytes), listing::Running>>,
     /// Places for listings; one more waits.
     places: Arc<Semaphore>,

@@ -73,7 +73,7 @@ fn divisor(block: u64, page: u64, wanted: u64, least: u64) -> u64 {
     let pages = block / page;
     let divisors = (1..=pages)
         .take_while(|n| n * n <= pages)
-        .filter(|n| pages % n == 0)
+        .filter(|n| pages.is_multiple_of(*n))
         .flat_map(|n| [n, pages / n])
         .map(|n| n * page);
     let fitting: Vec<u64> = divisors.filter(|size| *size >= least).collect();

@@ -14,6 +14,7 @@ use forebay_namespace::{Payload, Reason};
 use forebay_proto::error::WireError;
 use forebay_ufs::ObjectMeta;
 use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,28 +27,33 @@ pub(super) async fn sync(
     strict: bool,
 ) -> Result<()> {
     loop {
-        let (started, running) = join(core, mount, path);
-        let outcome = running.await;
-        if !strict || started >= asked {
+        let running = join(core, mount, path);
+        let outcome = running.outcome.await;
+        if !strict || running.started >= asked {
             return outcome;
         }
     }
 }
 
-type Running = futures::future::Shared<futures::future::BoxFuture<'static, Result<()>>>;
+/// A comparison under way.
+#[derive(Clone)]
+pub(super) struct Running {
+    started: Instant,
+    outcome: Shared<BoxFuture<'static, Result<()>>>,
+}
 
-fn join(core: &Arc<Core>, mount: &Arc<Mounted>, path: &NsPath) -> (Instant, Running) {
+fn join(core: &Arc<Core>, mount: &Arc<Mounted>, path: &NsPath) -> Running {
     let mut paths = core.syncs.paths.lock();
-    if let Some((started, running)) = paths.get(path) {
-        return (*started, running.clone());
+    if let Some(running) = paths.get(path) {
+        return running.clone();
     }
     let started = Instant::now();
     let task = tokio::spawn(run(Arc::clone(core), Arc::clone(mount), path.clone(), started));
-    let running =
+    let outcome =
         async move { task.await.unwrap_or_else(|error| Err(internal(format!("a comparison ended: {error}")))) };
-    let running = running.boxed().shared();
-    paths.insert(path.clone(), (started, running.clone()));
-    (started, running)
+    let running = Running { started, outcome: outcome.boxed().shared() };
+    paths.insert(path.clone(), running.clone());
+    running
 }
 
 /// Takes the comparison out of the table, also when it panics.

@@ -1,5 +1,5 @@
 //! A master in this process, and the words in which the tests speak to it.
-#![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 use bytes::Bytes;
 use forebay_base::{Clock, TimestampMs};
