@@ -25,6 +25,9 @@ const SYNC_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
 pub(crate) const SERVE_STALE: &str = "serve_stale";
 /// Bytes of a part of an upload.
 pub(crate) const PART_SIZE: &str = "part_size";
+/// Options that are the master's or say where credentials come from.
+const WITH_UNDERSCORES: [&str; 7] =
+    [SERVE_STALE, PART_SIZE, BLOCK_SIZE, PAGE_SIZE, "credentials", "credentials_file", "profile"];
 const BLOCK_SIZE: &str = "block_size";
 const PAGE_SIZE: &str = "page_size";
 
@@ -171,11 +174,33 @@ pub(crate) fn spec_from_wire(spec: v1::MountSpec) -> Result<MountSpec> {
         uri: spec.uri,
         read_only: spec.read_only,
         sync_interval_ms: parse_interval(&spec.sync_interval)?,
-        options: spec.options.into_iter().collect(),
+        options: spec.options.into_iter().map(|(name, value)| (canonical(&name), value)).collect(),
         ..MountSpec::default()
     };
     apply_own_options(&mut out)?;
     Ok(out)
+}
+
+/// The name of an option as it is kept: people write `block-size` and `block_size` alike. Stores' own options have hyphens.
+pub(crate) fn canonical(name: &str) -> String {
+    let ours = name.replace('-', "_");
+    match WITH_UNDERSCORES.contains(&ours.as_str()) {
+        true => ours,
+        false => name.replace('_', "-"),
+    }
+}
+
+/// Says which of our own options a misspelt one may be; what the store says of its options is the better answer otherwise.
+pub(crate) fn suggest_own(spec: &MountSpec, error: WireError) -> WireError {
+    let near = spec.options.keys().flat_map(|name| {
+        WITH_UNDERSCORES.iter().map(move |own| (strsim::jaro_winkler(&name.replace('-', "_"), own), *own, name))
+    });
+    let near = near.filter(|(score, own, name)| *score >= 0.85 && own != name);
+    let near = near.filter(|(_, _, name)| error.message.contains(&format!("unknown option {name:?}")));
+    match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((_, own, _)) if !error.hint.starts_with("did you mean") => error.with_hint(format!("did you mean {own}?")),
+        _ => error,
+    }
 }
 
 /// Checks our own options and takes the sizes from them.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Options of a mount that are not the store's business.
-const NOT_OURS: [&str; 2] = ["block_size", "page_size"];
+const NOT_OURS: [&str; 4] = ["block_size", "page_size", "part_size", "serve_stale"];
 const PROFILE: &str = "profile";
 const CREDENTIALS_FILE: &str = "credentials_file";
 const CREDENTIALS: &str = "credentials";
@@ -17,7 +17,7 @@ const SESSION_TOKEN: &str = "session_token";
 impl OpenOptions {
     /// The options of a mount. The credentials come from its secrets (`access_key_id`, `secret_access_key`, `session_token`) if it has any, else from its
     /// option `credentials_file` (with `profile`), `profile`, or `credentials` (`automatic`, `environment`, `instance` or `anonymous`); every
-    /// other option but `block_size` and `page_size` is the store's. `uri` is for messages.
+    /// other option but `block_size`, `page_size`, `part_size` and `serve_stale` is the store's. `uri` is for messages.
     pub fn from_mount<'a>(
         uri: &str,
         options: impl IntoIterator<Item = (&'a str, &'a str)>,

@@ -2,7 +2,7 @@
 
 use crate::core::{Core, parse_path};
 use crate::error::{Result, internal, invalid, store_error};
-use crate::mounts::{Mounted, apply_own_options, open_store, parse_interval, spec_from_wire};
+use crate::mounts::{Mounted, apply_own_options, canonical, open_store, parse_interval, spec_from_wire, suggest_own};
 use crate::secrets::Secrets;
 use crate::sync::locate;
 use forebay_base::{ErrorKind, MountId, NsPath};
@@ -68,14 +68,14 @@ fn changed(core: &Core, mount: &Mounted, request: v1::UpdateMountRequest) -> Res
         spec.sync_interval_ms = parse_interval(&interval)?;
     }
     for name in &request.unset_options {
-        if spec.options.remove(name).is_none() {
+        if spec.options.remove(&canonical(name)).is_none() {
             return Err(invalid(
                 format!("mount {} has no option {name:?}", mount.path),
                 "forebay mount list shows its options",
             ));
         }
     }
-    spec.options.extend(request.set_options);
+    spec.options.extend(request.set_options.into_iter().map(|(name, value)| (canonical(&name), value)));
     apply_own_options(&mut spec)?;
     let mut secrets = mount.secrets().clone();
     if !request.set_secrets.is_empty() {
@@ -147,7 +147,7 @@ async fn has_deletes(core: &Core, mount: MountId) -> Result<bool> {
 
 /// Opens the store and asks it, so that what is wrong is said now.
 async fn check(spec: &MountSpec, secrets: &Secrets, skip: bool) -> Result<()> {
-    let store = open_store(spec, secrets)?;
+    let store = open_store(spec, secrets).map_err(|error| suggest_own(spec, error))?;
     if skip {
         return Ok(());
     }

@@ -94,11 +94,26 @@ async fn delete_objects(core: &Arc<Core>, mount: &Mounted, entry: &TrashEntry) -
     if !is_top || !top.inode.is_loaded() {
         delete_below(core, store, &entry.key).await?;
     }
-    match store.delete(&[DeleteTarget::directory(entry.key.clone())]).await.map_err(store_error)?.pop() {
-        // Somebody else has put something there: it stays, and is loaded when asked for.
-        Some(Err(forebay_ufs::UfsError::NotEmpty(_))) | None | Some(Ok(())) => Ok(()),
-        Some(Err(error)) => Err(store_error(error)),
+    delete_marker(store, &entry.key).await
+}
+
+/// Deletes what makes a directory stay when it is empty. Entries that somebody else has put there stay, and are loaded when asked for.
+pub(crate) async fn delete_marker(store: &Arc<dyn Ufs>, key: &Bytes) -> Result<()> {
+    match store.delete(&[DeleteTarget::directory(key.clone())]).await.map_err(store_error)?.pop() {
+        Some(Err(forebay_ufs::UfsError::NotEmpty(_))) | None | Some(Ok(())) => {}
+        Some(Err(error)) => return Err(store_error(error)),
     }
+    if store.capabilities().real_directories {
+        return Ok(());
+    }
+    // Some tools mark a directory by an empty object of its name. Without the entries it would show as an empty file.
+    let left = store.stat(key).await.map_err(store_error)?;
+    if left.is_some_and(|meta| !meta.is_directory() && meta.length == 0) {
+        for outcome in store.delete(&[DeleteTarget::file(key.clone())]).await.map_err(store_error)? {
+            outcome.map_err(store_error)?;
+        }
+    }
+    Ok(())
 }
 
 /// In an object store a directory ends with its last object: marks the parent, if it is to stay.

@@ -10,7 +10,7 @@ use crate::error::{Refused, Result, internal, not_found, state_error, store_erro
 use crate::metrics::names;
 use crate::mounts::Mounted;
 use crate::ops::open::found;
-use crate::ops::purge::{delete_below, join, mark_if_empty};
+use crate::ops::purge::{delete_below, delete_marker, join, mark_if_empty};
 use crate::ops::wait;
 use crate::sync::{load_entries, locate};
 use bytes::Bytes;
@@ -316,14 +316,11 @@ async fn clean(core: &Arc<Core>, mount: &Mounted, intent: &RenameIntent) {
 }
 
 async fn delete_all(core: &Arc<Core>, store: &Arc<dyn Ufs>, key: &Bytes, directory: bool) -> Result<()> {
-    let target = match directory {
-        true => {
-            delete_below(core, store, key).await?;
-            DeleteTarget::directory(key.clone())
-        }
-        false => DeleteTarget::file(key.clone()),
-    };
-    for outcome in store.delete(&[target]).await.map_err(store_error)? {
+    if directory {
+        delete_below(core, store, key).await?;
+        return delete_marker(store, key).await;
+    }
+    for outcome in store.delete(&[DeleteTarget::file(key.clone())]).await.map_err(store_error)? {
         outcome.map_err(store_error)?;
     }
     Ok(())
