@@ -102,10 +102,14 @@ impl Mounted {
         .with_hint(format!("forebay mount update {} --read-only=false, if it should be writable", self.path)))
     }
 
+    /// Whether the store can have an object of that key at all.
+    pub(crate) fn can_hold(&self, key: &[u8]) -> Result<bool> {
+        Ok(self.store()?.capabilities().any_byte_names || std::str::from_utf8(key).is_ok())
+    }
+
     /// Refuses names that the store cannot hold.
     pub(crate) fn check_name(&self, path: &NsPath) -> Result<()> {
-        let key = self.key(path);
-        if self.store()?.capabilities().any_byte_names || std::str::from_utf8(&key).is_ok() {
+        if self.can_hold(&self.key(path))? {
             return Ok(());
         }
         Err(invalid(

@@ -107,7 +107,7 @@ fn is_path_due(
         SyncMode::ByInterval => mount.interval(),
     };
     // The mount point itself is there as long as the mount is.
-    if key.is_empty() || is_blocked(&located.snapshot, mount, key)? {
+    if key.is_empty() || !mount.can_hold(key)? || is_blocked(&located.snapshot, mount, key)? {
         return Ok(false);
     }
     if interval == SyncInterval::Never && is_known_for_ever(&located.resolved) {

@@ -1,4 +1,5 @@
 //! Deleting and renaming: at once for the caller, complete in the store, over failures and restarts.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Mounts: checked, listed, changed, removed; credentials kept secret.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

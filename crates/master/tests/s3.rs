@@ -1,4 +1,5 @@
 //! The same against a real S3 server.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What the stores have is seen: loaded when first asked for, compared again when due, never a listing for one path.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Writing files: complete or absent, once, under a lease, over a restart.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -167,7 +168,7 @@ async fn an_abandoned_write_leaves_nothing() {
     let created = fixture.create("/m/gone").await.unwrap();
     fixture.renew(created.write, true).await.unwrap();
     let request = AbandonWriteRequest { meta: fixture.meta(), write: created.write };
-    fixture.namespace.clone().abandon_write(request.clone()).await.unwrap();
+    fixture.namespace.clone().abandon_write(request).await.unwrap();
     fixture.namespace.clone().abandon_write(request).await.unwrap();
     assert!(!fixture.exists("/m/gone").await);
     eventually("the upload is aborted", async || store.list_uploads(b"", None, 10).await.unwrap().uploads.is_empty())
