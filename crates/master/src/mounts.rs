@@ -26,7 +26,7 @@ pub(crate) const SERVE_STALE: &str = "serve_stale";
 /// Bytes of a part of an upload.
 pub(crate) const PART_SIZE: &str = "part_size";
 /// Options that are the master's or say where credentials come from.
-const WITH_UNDERSCORES: [&str; 7] =
+const NOT_THE_STORES: [&str; 7] =
     [SERVE_STALE, PART_SIZE, BLOCK_SIZE, PAGE_SIZE, "credentials", "credentials_file", "profile"];
 const BLOCK_SIZE: &str = "block_size";
 const PAGE_SIZE: &str = "page_size";
@@ -185,20 +185,17 @@ pub(crate) fn spec_from_wire(spec: v1::MountSpec) -> Result<MountSpec> {
     Ok(out)
 }
 
-/// The name of an option as it is kept: people write `block-size` and `block_size` alike. Stores' own options have hyphens.
+/// The name of an option as it is kept: people write `block-size` and `block_size` alike.
 pub(crate) fn canonical(name: &str) -> String {
-    let ours = name.replace('-', "_");
-    match WITH_UNDERSCORES.contains(&ours.as_str()) {
-        true => ours,
-        false => name.replace('_', "-"),
-    }
+    name.replace('-', "_")
 }
 
 /// Says which of our own options a misspelt one may be; what the store says of its options is the better answer otherwise.
 pub(crate) fn suggest_own(spec: &MountSpec, error: WireError) -> WireError {
-    let near = spec.options.keys().flat_map(|name| {
-        WITH_UNDERSCORES.iter().map(move |own| (strsim::jaro_winkler(&name.replace('-', "_"), own), *own, name))
-    });
+    let near = spec
+        .options
+        .keys()
+        .flat_map(|name| NOT_THE_STORES.iter().map(move |own| (strsim::jaro_winkler(name, own), *own, name)));
     let near = near.filter(|(score, own, name)| *score >= 0.85 && own != name);
     let near = near.filter(|(_, _, name)| error.message.contains(&format!("unknown option {name:?}")));
     match near.max_by(|a, b| a.0.total_cmp(&b.0)) {

@@ -23,7 +23,7 @@ fn spec(access: &Access, uri: &str, sync: &str) -> MountSpec {
         options: HashMap::from([
             ("endpoint".to_owned(), access.endpoint.clone()),
             ("region".to_owned(), access.region.clone()),
-            ("addressing".to_owned(), "path".to_owned()),
+            ("path-style".to_owned(), "true".to_owned()),
         ]),
         secrets: HashMap::from([
             ("access_key_id".to_owned(), access.access_key.clone()),
@@ -40,15 +40,12 @@ async fn add(fixture: &Fixture, path: &str, spec: MountSpec) -> Result<MountEntr
 }
 
 fn open(spec: &MountSpec) -> Arc<dyn Ufs> {
-    let text = |(name, value): (&'_ String, &'_ String)| (name.clone(), value.clone());
-    let options: Vec<_> = spec.options.iter().map(text).collect();
-    let secrets: Vec<_> = spec.secrets.iter().map(text).collect();
-    let pairs = |all: &'_ [(String, String)]| all.iter().map(|(n, v)| (n.clone(), v.clone())).collect::<Vec<_>>();
-    let (options, secrets) = (pairs(&options), pairs(&secrets));
+    let names = spec.options.iter().map(|(name, value)| (name.replace('-', "_"), value.clone()));
+    let options: Vec<(String, String)> = names.collect();
     let options = OpenOptions::from_mount(
         &spec.uri,
         options.iter().map(|(n, v)| (n.as_str(), v.as_str())),
-        secrets.iter().map(|(n, v)| (n.as_str(), v.as_str())),
+        spec.secrets.iter().map(|(n, v)| (n.as_str(), v.as_str())),
     )
     .unwrap();
     forebay_ufs::open(&spec.uri, &options).unwrap()
