@@ -44,11 +44,7 @@ impl Buffers {
     /// At most `bytes` in use, one chunk at least.
     pub(crate) fn new(bytes: u64) -> Arc<Buffers> {
         let max = usize::try_from(bytes / CHUNK as u64).unwrap_or(usize::MAX);
-        Arc::new(Buffers {
-            idle: Mutex::new(Vec::new()),
-            used: AtomicUsize::new(0),
-            max: max.max(1),
-        })
+        Arc::new(Buffers { idle: Mutex::new(Vec::new()), used: AtomicUsize::new(0), max: max.max(1) })
     }
 
     /// The right to take `chunks`; none when the bound does not allow it now.
@@ -58,10 +54,7 @@ impl Buffers {
                 used.checked_add(chunks).filter(|sum| *sum <= self.max)
             })
             .ok()?;
-        Some(Reservation {
-            home: self.clone(),
-            chunks,
-        })
+        Some(Reservation { home: self.clone(), chunks })
     }
 
     /// A chunk in any case: for the one that its user cannot go on without.
@@ -74,11 +67,7 @@ impl Buffers {
 
     fn chunk(self: &Arc<Self>, counted: bool) -> Chunk {
         let idle = self.idle.lock().pop();
-        Chunk {
-            memory: Some(idle.unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice())),
-            home: self.clone(),
-            counted,
-        }
+        Chunk { memory: Some(idle.unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice())), home: self.clone(), counted }
     }
 }
 

@@ -63,16 +63,11 @@ impl Client {
 
 impl Inner {
     /// A metadata call.
-    pub(crate) async fn call<Q: Clone, R, F>(
-        &self,
-        request: Q,
-        send: impl Fn(Channel, Request<Q>) -> F,
-    ) -> Result<R>
+    pub(crate) async fn call<Q: Clone, R, F>(&self, request: Q, send: impl Fn(Channel, Request<Q>) -> F) -> Result<R>
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        self.call_within(self.config.deadlines.metadata, request, send)
-            .await
+        self.call_within(self.config.deadlines.metadata, request, send).await
     }
 
     /// A call with a deadline of its own.

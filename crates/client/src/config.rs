@@ -54,10 +54,7 @@ pub struct Deadlines {
 impl ClientConfig {
     /// Default settings for these masters.
     pub fn new(masters: impl IntoIterator<Item = impl Into<String>>) -> ClientConfig {
-        ClientConfig {
-            masters: masters.into_iter().map(Into::into).collect(),
-            ..ClientConfig::default()
-        }
+        ClientConfig { masters: masters.into_iter().map(Into::into).collect(), ..ClientConfig::default() }
     }
 }
 

@@ -19,12 +19,7 @@ pub struct Error {
 impl Error {
     /// An error without a hint.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
-        Error {
-            kind,
-            message: message.into(),
-            hint: String::new(),
-            source: None,
-        }
+        Error { kind, message: message.into(), hint: String::new(), source: None }
     }
 
     /// Adds what mends it.
@@ -75,12 +70,7 @@ impl std::error::Error for Error {
 
 impl From<WireError> for Error {
     fn from(error: WireError) -> Error {
-        Error {
-            kind: error.kind,
-            message: error.message,
-            hint: error.hint,
-            source: None,
-        }
+        Error { kind: error.kind, message: error.message, hint: error.hint, source: None }
     }
 }
 
@@ -122,10 +112,7 @@ mod tests {
     #[test]
     fn keeps_all_that_came_over_the_wire() {
         let error = Error::from(WireError::new(ErrorKind::NotFound, "no /a").with_hint("mount it"));
-        assert_eq!(
-            (error.kind(), error.message(), error.hint()),
-            (ErrorKind::NotFound, "no /a", "mount it")
-        );
+        assert_eq!((error.kind(), error.message(), error.hint()), (ErrorKind::NotFound, "no /a", "mount it"));
         let io = std::io::Error::from(error.context("cannot read"));
         assert_eq!(io.kind(), std::io::ErrorKind::NotFound);
         assert_eq!(io.to_string(), "cannot read: no /a");

@@ -122,17 +122,13 @@ impl File {
         loop {
             let opened = self.inner.opened();
             let length = clamp(&opened, offset, buffer.len());
-            let read = self
-                .inner
-                .read_blocks(&opened, offset, &mut buffer[..length], deadline);
+            let read = self.inner.read_blocks(&opened, offset, &mut buffer[..length], deadline);
             match read.await {
                 Ok(()) if self.inner.hand_out(&opened) => return Ok(length),
                 Ok(()) => {}
                 Err(ReadError::Final(error)) => return Err(error),
                 Err(ReadError::Conflict(cause)) => {
-                    self.inner
-                        .turn(&opened, cause, &mut backoff, deadline)
-                        .await?;
+                    self.inner.turn(&opened, cause, &mut backoff, deadline).await?;
                 }
             }
         }
@@ -184,13 +180,7 @@ impl FileInner {
     }
 
     /// After a conflict: turns to the version that the store has now, if that mixes nothing.
-    async fn turn(
-        &self,
-        stale: &Arc<Opened>,
-        cause: Error,
-        backoff: &mut Backoff,
-        deadline: Instant,
-    ) -> Result<()> {
+    async fn turn(&self, stale: &Arc<Opened>, cause: Error, backoff: &mut Backoff, deadline: Instant) -> Result<()> {
         let _turning = self.turning.lock().await;
         if !Arc::ptr_eq(&self.opened.read(), stale) {
             return Ok(());
@@ -228,16 +218,14 @@ impl FileInner {
         let (mut at, mut rest) = (offset, buffer);
         while !rest.is_empty() {
             let (_, block_end) = opened.block_at(at);
-            let length =
-                usize::try_from(block_end - at).map_or(rest.len(), |left| left.min(rest.len()));
+            let length = usize::try_from(block_end - at).map_or(rest.len(), |left| left.min(rest.len()));
             let (head, tail) = rest.split_at_mut(length);
             blocks.push((at, head));
             (at, rest) = (at + length as u64, tail);
         }
         if blocks.len() <= 1 {
             for (at, out) in blocks {
-                self.read_block(opened, at, out, read_ahead, deadline)
-                    .await?;
+                self.read_block(opened, at, out, read_ahead, deadline).await?;
             }
             return Ok(());
         }
@@ -259,17 +247,10 @@ impl FileInner {
         deadline: Instant,
     ) -> Result<(), ReadError> {
         let range = at..at + out.len() as u64;
-        self.range(opened, range, read_ahead)
-            .fill(out, deadline)
-            .await
+        self.range(opened, range, read_ahead).fill(out, deadline).await
     }
 
-    fn range(
-        self: &Arc<Self>,
-        opened: &Arc<Opened>,
-        range: Range<u64>,
-        read_ahead: u64,
-    ) -> RangeReader {
+    fn range(self: &Arc<Self>, opened: &Arc<Opened>, range: Range<u64>, read_ahead: u64) -> RangeReader {
         RangeReader::new(self.clone(), opened.clone(), range, read_ahead)
     }
 }

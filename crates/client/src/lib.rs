@@ -60,9 +60,8 @@ pub use forebay_base::{ErrorKind, Name, NsPath};
 pub use list::ListStream;
 pub use path::ToPath;
 pub use types::{
-    AttributeChanges, CachedRange, ClusterStatus, ContentSummary, CreateOptions, DeleteOptions,
-    Entry, EntryKind, ListOptions, LoadProgress, Location, MakeDirectoryOptions, MasterStatus,
-    Mount, MountChanges, MountSpec, OpenOptions, RenameOptions, StatOptions, SyncMode, TierStatus,
-    WorkerInfo, WorkerStatus, WriteType, Xattr,
+    AttributeChanges, CachedRange, ClusterStatus, ContentSummary, CreateOptions, DeleteOptions, Entry, EntryKind,
+    ListOptions, LoadProgress, Location, MakeDirectoryOptions, MasterStatus, Mount, MountChanges, MountSpec,
+    OpenOptions, RenameOptions, StatOptions, SyncMode, TierStatus, WorkerInfo, WorkerStatus, WriteType, Xattr,
 };
 pub use writer::Writer;

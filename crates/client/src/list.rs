@@ -38,20 +38,15 @@ impl ListStream {
         let listing = Listing {
             client,
             path,
-            after: options
-                .start_after
-                .as_ref()
-                .map(|name| name.to_bytes())
-                .unwrap_or_default(),
+            after: options.start_after.as_ref().map(|name| name.to_bytes()).unwrap_or_default(),
             left: options.limit.map_or(u64::MAX, u64::from),
             options,
             pages: None,
             entries: VecDeque::new(),
         };
-        ListStream(Box::pin(futures::stream::try_unfold(
-            listing,
-            |mut listing| async move { Ok(listing.next().await?.map(|entry| (entry, listing))) },
-        )))
+        ListStream(Box::pin(futures::stream::try_unfold(listing, |mut listing| async move {
+            Ok(listing.next().await?.map(|entry| (entry, listing)))
+        })))
     }
 }
 
@@ -121,19 +116,12 @@ impl Listing {
             path: self.path.to_bytes(),
             sync: self.options.sync.to_wire(),
             start_after: self.after.clone(),
-            limit: self
-                .options
-                .limit
-                .map_or(0, |_| u32::try_from(self.left).unwrap_or(u32::MAX)),
+            limit: self.options.limit.map_or(0, |_| u32::try_from(self.left).unwrap_or(u32::MAX)),
             with_xattrs: self.options.with_xattrs,
         }
     }
 }
 
 async fn start(client: &Inner, request: ListRequest) -> Result<Streaming<ListReply>> {
-    client
-        .call(request, |channel, request| async move {
-            namespace(channel).list(request).await
-        })
-        .await
+    client.call(request, |channel, request| async move { namespace(channel).list(request).await }).await
 }

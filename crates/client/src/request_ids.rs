@@ -29,14 +29,8 @@ pub(crate) struct RequestId<'a> {
 
 impl RequestIds {
     pub(crate) fn new() -> RequestIds {
-        let state = State {
-            next: 1,
-            open: BTreeSet::new(),
-        };
-        RequestIds {
-            client: ClientId(rand::random()),
-            state: Mutex::new(state),
-        }
+        let state = State { next: 1, open: BTreeSet::new() };
+        RequestIds { client: ClientId(rand::random()), state: Mutex::new(state) }
     }
 
     /// Takes the next id.
@@ -45,10 +39,7 @@ impl RequestIds {
         let sequence = state.next;
         state.next += 1;
         state.open.insert(sequence);
-        RequestId {
-            ids: self,
-            sequence,
-        }
+        RequestId { ids: self, sequence }
     }
 }
 

@@ -49,10 +49,8 @@ impl Masters {
     /// Makes the channels; they connect when first used.
     pub(crate) fn new(config: &ClientConfig) -> Result<Masters> {
         if config.masters.is_empty() {
-            return Err(
-                Error::new(ErrorKind::InvalidArgument, "no master to connect to")
-                    .with_hint("name at least one master as host:port"),
-            );
+            return Err(Error::new(ErrorKind::InvalidArgument, "no master to connect to")
+                .with_hint("name at least one master as host:port"));
         }
         let channels = config.masters.iter().map(|address| lazy_channel(address));
         Ok(Masters {
@@ -106,37 +104,23 @@ impl Masters {
     /// Turns to the next master, unless another call has done so already.
     fn leave(&self, at: usize) {
         let next = (at + 1) % self.channels.len();
-        let _ = self
-            .current
-            .compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.current.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     fn gave_up(&self, status: Status, deadline: Duration, may_have_arrived: bool) -> Error {
         let last = WireError::from(&status);
         let (kind, hint) = match may_have_arrived {
-            true => (
-                ErrorKind::DeadlineExceeded,
-                "look whether it took effect before repeating a change".to_owned(),
-            ),
-            false => (
-                ErrorKind::Unavailable,
-                format!("check that a master runs at {}", self.addresses),
-            ),
+            true => (ErrorKind::DeadlineExceeded, "look whether it took effect before repeating a change".to_owned()),
+            false => (ErrorKind::Unavailable, format!("check that a master runs at {}", self.addresses)),
         };
-        let hint = if last.hint.is_empty() {
-            hint
-        } else {
-            last.hint
-        };
+        let hint = if last.hint.is_empty() { hint } else { last.hint };
         let message = format!(
             "no answer from the masters ({}) within {}: {}",
             self.addresses,
             forebay_base::HumanDuration(deadline),
             root_cause(&status).unwrap_or(last.message),
         );
-        Error::new(kind, message)
-            .with_hint(hint)
-            .with_source(status)
+        Error::new(kind, message).with_hint(hint).with_source(status)
     }
 }
 
@@ -147,11 +131,8 @@ pub(crate) fn lazy_channel(address: &str) -> Result<Channel> {
         false => format!("http://{address}"),
     };
     let endpoint = Endpoint::from_shared(uri).map_err(|error| {
-        Error::new(
-            ErrorKind::InvalidArgument,
-            format!("{address:?} is not an address: {error}"),
-        )
-        .with_hint("write host:port, as in 10.0.0.1:19998")
+        Error::new(ErrorKind::InvalidArgument, format!("{address:?} is not an address: {error}"))
+            .with_hint("write host:port, as in 10.0.0.1:19998")
     })?;
     Ok(endpoint
         .connect_timeout(Duration::from_secs(2))
@@ -166,17 +147,10 @@ pub(crate) fn lazy_channel(address: &str) -> Result<Channel> {
 /// Whether the same request may work later. Statuses without details come from the transport, not from a server.
 pub(crate) fn may_work_later(status: &Status) -> bool {
     if !status.details().is_empty() {
-        return matches!(
-            WireError::from(status).kind,
-            ErrorKind::Unavailable | ErrorKind::DeadlineExceeded
-        );
+        return matches!(WireError::from(status).kind, ErrorKind::Unavailable | ErrorKind::DeadlineExceeded);
     }
     match status.code() {
-        Code::Unavailable
-        | Code::Cancelled
-        | Code::DeadlineExceeded
-        | Code::ResourceExhausted
-        | Code::Aborted => true,
+        Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Aborted => true,
         // A broken connection under a request that was on its way.
         Code::Unknown | Code::Internal => std::error::Error::source(status).is_some(),
         _ => false,
@@ -211,23 +185,14 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
         let error = masters(&address)
-            .call(
-                forebay_proto::v1::WorkersRequest {},
-                Duration::from_millis(200),
-                |channel, request| async move {
-                    forebay_proto::v1::cluster_client::ClusterClient::new(channel)
-                        .workers(request)
-                        .await
-                },
-            )
+            .call(forebay_proto::v1::WorkersRequest {}, Duration::from_millis(200), |channel, request| async move {
+                forebay_proto::v1::cluster_client::ClusterClient::new(channel).workers(request).await
+            })
             .await
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
         assert!(error.message().contains(&address), "{error}");
-        assert!(
-            error.message().to_lowercase().contains("refused"),
-            "{error}"
-        );
+        assert!(error.message().to_lowercase().contains("refused"), "{error}");
     }
 
     #[tokio::test]

@@ -6,13 +6,12 @@ mod mount;
 mod options;
 
 pub use cluster::{
-    CachedRange, ClusterStatus, LoadProgress, Location, MasterStatus, TierStatus, WorkerInfo,
-    WorkerStatus,
+    CachedRange, ClusterStatus, LoadProgress, Location, MasterStatus, TierStatus, WorkerInfo, WorkerStatus,
 };
 pub(crate) use entry::bad_reply;
 pub use entry::{ContentSummary, Entry, EntryKind, Xattr};
 pub use mount::{Mount, MountChanges, MountSpec};
 pub use options::{
-    AttributeChanges, CreateOptions, DeleteOptions, ListOptions, MakeDirectoryOptions, OpenOptions,
-    RenameOptions, StatOptions, SyncMode, WriteType,
+    AttributeChanges, CreateOptions, DeleteOptions, ListOptions, MakeDirectoryOptions, OpenOptions, RenameOptions,
+    StatOptions, SyncMode, WriteType,
 };

@@ -65,16 +65,8 @@ pub(crate) struct Worker {
 
 impl Workers {
     /// Fetches the list for the first time.
-    pub(crate) async fn connect(
-        masters: Arc<Masters>,
-        config: Arc<ClientConfig>,
-    ) -> Result<Arc<Workers>> {
-        let empty = Table {
-            epoch: 0,
-            fetched: Instant::now(),
-            workers: Vec::new(),
-            candidates: Vec::new(),
-        };
+    pub(crate) async fn connect(masters: Arc<Masters>, config: Arc<ClientConfig>) -> Result<Arc<Workers>> {
+        let empty = Table { epoch: 0, fetched: Instant::now(), workers: Vec::new(), candidates: Vec::new() };
         let workers = Workers {
             host_id: host_id(),
             table: RwLock::new(Arc::new(empty)),
@@ -139,16 +131,14 @@ impl Workers {
     async fn fetch(&self, deadline: Duration) -> Result<()> {
         let reply = self
             .masters
-            .call(WorkersRequest {}, deadline, |channel, request| async move {
-                cluster(channel).workers(request).await
-            })
+            .call(
+                WorkersRequest {},
+                deadline,
+                |channel, request| async move { cluster(channel).workers(request).await },
+            )
             .await?;
         let old = self.table.read().clone();
-        let workers: Vec<_> = reply
-            .workers
-            .into_iter()
-            .map(|address| self.worker(&old, address.into()))
-            .collect();
+        let workers: Vec<_> = reply.workers.into_iter().map(|address| self.worker(&old, address.into())).collect();
         let table = Table {
             epoch: reply.epoch,
             fetched: Instant::now(),
@@ -195,9 +185,7 @@ impl Table {
         if near == Near::First {
             ranked.sort_by_key(|worker| !worker.same_host);
         }
-        let first = ranked
-            .iter()
-            .position(|worker| worker.health.may_be_asked(now));
+        let first = ranked.iter().position(|worker| worker.health.may_be_asked(now));
         let first = first.map(|at| ranked.remove(at));
         ranked.sort_by_key(|worker| worker.health.is_sick());
         first.into_iter().chain(ranked).collect()
@@ -216,15 +204,10 @@ impl Worker {
 }
 
 fn candidate(worker: &Arc<Worker>) -> Candidate {
-    Candidate {
-        worker: worker.info.id,
-        weight: worker.info.weight,
-    }
+    Candidate { worker: worker.info.id, weight: worker.info.weight }
 }
 
 /// What tells hosts apart: the kernel's boot id. Empty where there is none, which equals no worker's.
 fn host_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|id| id.trim().to_owned())
-        .unwrap_or_default()
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }

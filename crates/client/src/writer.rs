@@ -63,9 +63,8 @@ impl Client {
         let id = self.inner.request_ids.begin();
         let modified_ms = options.modified.map_or(0, |time| time.0);
         let request = create_request(&path, options, id.meta())?;
-        let reply = self.inner.call(request, |channel, request| async move {
-            namespace(channel).create(request).await
-        });
+        let reply =
+            self.inner.call(request, |channel, request| async move { namespace(channel).create(request).await });
         let reply = reply.await?;
         let write = Arc::new(Write::new(self.inner.clone(), path, &reply)?);
         self.inner.workers.at_least(reply.workers_epoch).await;
@@ -85,11 +84,7 @@ impl Client {
     }
 }
 
-fn create_request(
-    path: &NsPath,
-    options: CreateOptions,
-    meta: Option<v1::RequestMeta>,
-) -> Result<v1::CreateRequest> {
+fn create_request(path: &NsPath, options: CreateOptions, meta: Option<v1::RequestMeta>) -> Result<v1::CreateRequest> {
     let page_size = options.page_size.map_or(0, |size| size.bytes());
     let page_size = u32::try_from(page_size).map_err(|_| {
         let message = format!("a page of {page_size} bytes is too large");
@@ -204,14 +199,9 @@ impl Writer {
         let Some(sent) = self.sending.join_next().await else {
             return Ok(());
         };
-        let (number, length, tag) = sent.map_err(|error| {
-            Error::new(ErrorKind::Internal, "sending a part broke off").with_source(error)
-        })??;
-        self.stored.push(v1::Part {
-            number,
-            length,
-            tag,
-        });
+        let (number, length, tag) =
+            sent.map_err(|error| Error::new(ErrorKind::Internal, "sending a part broke off").with_source(error))??;
+        self.stored.push(v1::Part { number, length, tag });
         Ok(())
     }
 
@@ -241,9 +231,7 @@ impl Writer {
             true => parts.pop().map(|part| part.tag).unwrap_or_default(),
             false => String::new(),
         };
-        let complete = self
-            .write
-            .complete(self.written, parts, whole_tag, self.modified_ms);
+        let complete = self.write.complete(self.written, parts, whole_tag, self.modified_ms);
         let reply = complete.await?;
         self.ended = true;
         Entry::from_wire(reply.entry)

@@ -13,20 +13,11 @@ async fn a_lost_reply_is_asked_for_again_under_the_same_id() {
     let cluster = FakeCluster::start(1).await;
     let client = cluster.client().await;
     cluster.state.lose_replies.store(2, Ordering::Relaxed);
-    let made = client
-        .make_directory("/d", MakeDirectoryOptions::default())
-        .await
-        .unwrap();
+    let made = client.make_directory("/d", MakeDirectoryOptions::default()).await.unwrap();
     assert!(made.is_directory());
-    client
-        .make_directory("/e", MakeDirectoryOptions::default())
-        .await
-        .unwrap();
+    client.make_directory("/e", MakeDirectoryOptions::default()).await.unwrap();
     let metas = cluster.state.mutations.lock().clone();
-    let numbers: Vec<_> = metas
-        .iter()
-        .map(|meta| (meta.sequence, meta.acked_below))
-        .collect();
+    let numbers: Vec<_> = metas.iter().map(|meta| (meta.sequence, meta.acked_below)).collect();
     assert_eq!(numbers, [(1, 1), (1, 1), (1, 1), (2, 2)]);
     assert!(metas.iter().all(|meta| meta.client == metas[0].client));
 }
@@ -45,10 +36,7 @@ async fn a_restart_of_the_master_is_a_pause() {
         client
     });
     let state = cluster.state.clone();
-    cluster
-        .master
-        .restart(state, Duration::from_millis(300))
-        .await;
+    cluster.master.restart(state, Duration::from_millis(300)).await;
     let client = calls.await.unwrap();
     assert_eq!(client.stat("/a").await.unwrap().length, 10);
 }
@@ -79,17 +67,9 @@ async fn a_listing_that_breaks_off_goes_on_where_it_was() {
         assert_eq!(paths, expected, "after {lost} breaks");
     }
     cluster.state.lose_replies.store(1, Ordering::Relaxed);
-    let options = ListOptions {
-        start_after: Some(Name::new("019").unwrap()),
-        limit: Some(45),
-        ..ListOptions::default()
-    };
-    let entries: Vec<_> = client
-        .list_with("/d", options)
-        .unwrap()
-        .try_collect()
-        .await
-        .unwrap();
+    let options =
+        ListOptions { start_after: Some(Name::new("019").unwrap()), limit: Some(45), ..ListOptions::default() };
+    let entries: Vec<_> = client.list_with("/d", options).unwrap().try_collect().await.unwrap();
     assert_eq!(entries.len(), 45);
     assert_eq!(entries[0].name(), Some(Name::new("020").unwrap()));
     assert_eq!(entries[44].name(), Some(Name::new("064").unwrap()));

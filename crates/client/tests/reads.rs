@@ -48,11 +48,7 @@ async fn positioned_reads_of_all_shapes() {
             let got = file.read_at(offset, length).await.unwrap();
             let start = (offset as usize).min(expected.len());
             let end = start.saturating_add(length).min(expected.len());
-            assert_eq!(
-                got,
-                expected[start..end],
-                "{length} bytes at {offset}, frames of {frame_len}"
-            );
+            assert_eq!(got, expected[start..end], "{length} bytes at {offset}, frames of {frame_len}");
         }
     }
 }
@@ -64,30 +60,15 @@ async fn blocks_are_read_at_their_owners_and_connections_are_used_again() {
     let file = cluster.client().await.open("/a").await.unwrap();
     assert_eq!(file.read_at(0, expected.len()).await.unwrap(), expected);
     let reads = cluster.reads();
-    assert_eq!(
-        reads.iter().sum::<usize>(),
-        64,
-        "one request a block: {reads:?}"
-    );
-    assert!(
-        reads.iter().all(|reads| *reads > 10),
-        "spread over the workers: {reads:?}"
-    );
-    let before: usize = cluster
-        .workers
-        .iter()
-        .map(|w| w.connections.load(Ordering::Relaxed))
-        .sum();
+    assert_eq!(reads.iter().sum::<usize>(), 64, "one request a block: {reads:?}");
+    assert!(reads.iter().all(|reads| *reads > 10), "spread over the workers: {reads:?}");
+    let before: usize = cluster.workers.iter().map(|w| w.connections.load(Ordering::Relaxed)).sum();
     for n in 0..1000u64 {
         let offset = n * 7919 % (expected.len() as u64 - 4096);
         let got = file.read_at(offset, 4096).await.unwrap();
         assert_eq!(got, expected[offset as usize..][..4096]);
     }
-    let after: usize = cluster
-        .workers
-        .iter()
-        .map(|w| w.connections.load(Ordering::Relaxed))
-        .sum();
+    let after: usize = cluster.workers.iter().map(|w| w.connections.load(Ordering::Relaxed)).sum();
     assert_eq!(before, after);
 }
 
@@ -115,11 +96,7 @@ async fn a_fault_of_the_first_worker_is_no_error() {
         }
         let file = cluster.client().await.open("/a").await.unwrap();
         file.read_at(0, 10).await.unwrap();
-        let owner = cluster
-            .reads()
-            .iter()
-            .position(|reads| *reads == 1)
-            .unwrap();
+        let owner = cluster.reads().iter().position(|reads| *reads == 1).unwrap();
         *cluster.workers[owner].always.lock() = fault.clone();
         let got = file.read_at(0, expected.len()).await;
         assert_eq!(got.unwrap(), expected, "{fault:?}");
@@ -134,24 +111,14 @@ async fn goes_on_from_the_byte_reached() {
     for worker in &cluster.workers {
         worker.plan([Fault::Reset(100_000)]);
     }
-    assert_eq!(
-        file.read_at(5, expected.len()).await.unwrap(),
-        expected[5..]
-    );
-    let reads: Vec<_> = cluster
-        .workers
-        .iter()
-        .flat_map(|w| w.reads.lock().clone())
-        .collect();
+    assert_eq!(file.read_at(5, expected.len()).await.unwrap(), expected[5..]);
+    let reads: Vec<_> = cluster.workers.iter().flat_map(|w| w.reads.lock().clone()).collect();
     let mut offsets: Vec<u64> = reads.iter().map(|head| head.offset).collect();
     offsets.sort_unstable();
     // Whole pieces only: the first one ends at 16 KiB of the file.
     let first = (5 + 100_000) / 16_384 * 16_384;
     assert_eq!(offsets[..2], [5, first], "{offsets:?}");
-    assert!(
-        offsets[2..].iter().all(|offset| *offset > first),
-        "{offsets:?}"
-    );
+    assert!(offsets[2..].iter().all(|offset| *offset > first), "{offsets:?}");
 }
 
 #[tokio::test]
@@ -162,10 +129,7 @@ async fn damaged_bytes_are_asked_again_with_verify_and_never_handed_out() {
     cluster.workers[0].plan([Fault::Flip(40_000)]);
     assert_eq!(file.read_at(0, 100_000).await.unwrap(), expected);
     let reads = cluster.workers[0].reads.lock().clone();
-    let asked: Vec<_> = reads
-        .iter()
-        .map(|head| (head.offset, head.verify))
-        .collect();
+    let asked: Vec<_> = reads.iter().map(|head| (head.offset, head.verify)).collect();
     assert_eq!(asked, [(0, false), (32_768, true)]);
 
     *cluster.workers[0].always.lock() = Fault::FlipAlways(5);
@@ -184,11 +148,7 @@ async fn a_dead_worker_is_avoided_and_asked_again_later() {
     for _ in 0..3 {
         assert_eq!(file.read_at(0, expected.len()).await.unwrap(), expected);
     }
-    assert!(
-        started.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     // It comes back under another address, with a newer list of workers.
     cluster.state.workers.lock().remove(0);
     cluster.workers[0] = fake::worker::FakeWorker::start(1, cluster.state.clone()).await;
@@ -212,11 +172,7 @@ async fn a_worker_that_stalled_takes_its_share_again() {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while cluster.reads()[0] < before + 20 {
         assert_eq!(file.read_at(0, expected.len()).await.unwrap(), expected);
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "{:?}",
-            cluster.reads()
-        );
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", cluster.reads());
     }
 }
 
@@ -246,15 +202,9 @@ async fn no_worker_answers_until_the_deadline() {
     let started = std::time::Instant::now();
     let error = file.read_at(0, 10).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-    assert!(
-        error.message().contains("/a") && error.message().contains("127.0.0.1"),
-        "{error}"
-    );
+    assert!(error.message().contains("/a") && error.message().contains("127.0.0.1"), "{error}");
     let took = started.elapsed();
-    assert!(
-        took > Duration::from_millis(300) && took < Duration::from_secs(5),
-        "{took:?}"
-    );
+    assert!(took > Duration::from_millis(300) && took < Duration::from_secs(5), "{took:?}");
 }
 
 #[tokio::test]
@@ -264,16 +214,9 @@ async fn expired_tickets_are_renewed_without_a_word() {
     let file = cluster.client().await.open("/a").await.unwrap();
     file.read_at(0, 10).await.unwrap();
     let opens = cluster.state.opens.load(Ordering::Relaxed);
-    cluster
-        .state
-        .tickets_from
-        .store(opens + 1, Ordering::Relaxed);
+    cluster.state.tickets_from.store(opens + 1, Ordering::Relaxed);
     assert_eq!(file.read_at(0, expected.len()).await.unwrap(), expected);
-    assert_eq!(
-        cluster.state.opens.load(Ordering::Relaxed),
-        opens + 1,
-        "one open for all blocks"
-    );
+    assert_eq!(cluster.state.opens.load(Ordering::Relaxed), opens + 1, "one open for all blocks");
 }
 
 #[tokio::test]
@@ -288,10 +231,7 @@ async fn a_changed_file_is_turned_to_before_the_first_byte_and_a_conflict_after_
     let newer = content(2 * BLOCK as usize + 77, 99);
     cluster.put_bytes("/a", newer.clone(), BLOCK);
 
-    assert_eq!(
-        untouched.read_at(0, 10 * BLOCK as usize).await.unwrap(),
-        newer
-    );
+    assert_eq!(untouched.read_at(0, 10 * BLOCK as usize).await.unwrap(), newer);
     assert_eq!(untouched.entry().version, 2);
     assert_eq!(whole(&streamed).await, newer);
     let error = begun.read_at(0, 10).await.unwrap_err();
@@ -307,20 +247,12 @@ async fn a_changed_file_is_turned_to_before_the_first_byte_and_a_conflict_after_
 async fn streams_bring_every_byte_in_order() {
     let cluster = FakeCluster::start(3).await;
     // Blocks shorter and longer than the stream's chunks and segments.
-    for (length, block) in [
-        (0, 64 << 10),
-        (1, 64 << 10),
-        (3_000_001, 64 << 10),
-        (40_000_001, 4 << 20),
-        (40_000_001, 64 << 20),
-    ] {
+    for (length, block) in
+        [(0, 64 << 10), (1, 64 << 10), (3_000_001, 64 << 10), (40_000_001, 4 << 20), (40_000_001, 64 << 20)]
+    {
         let expected = cluster.put("/a", length, block);
         let file = cluster.client().await.open("/a").await.unwrap();
-        assert_eq!(
-            whole(&file).await,
-            expected,
-            "{length} bytes, blocks of {block}"
-        );
+        assert_eq!(whole(&file).await, expected, "{length} bytes, blocks of {block}");
         if length > 2_000_000 {
             let part: Vec<_> = file.stream(777..=1_999_999).try_collect().await.unwrap();
             assert_eq!(part.concat(), expected[777..2_000_000]);
@@ -368,19 +300,13 @@ async fn a_worker_dies_in_the_middle_of_a_stream() {
 async fn the_memory_bound_slows_streams_but_does_not_stop_them() {
     let cluster = FakeCluster::start(2).await;
     let expected = cluster.put("/a", 10_000_000, 1 << 20);
-    let config = ClientConfig {
-        buffer_memory: ByteSize::mib(1),
-        ..cluster.config()
-    };
+    let config = ClientConfig { buffer_memory: ByteSize::mib(1), ..cluster.config() };
     let client = forebay_client::Client::connect(config).await.unwrap();
     let file = client.open("/a").await.unwrap();
     let (mut first, mut second) = (file.stream(..), file.stream(..));
     let mut held = Vec::new();
     loop {
-        let pair = (
-            first.try_next().await.unwrap(),
-            second.try_next().await.unwrap(),
-        );
+        let pair = (first.try_next().await.unwrap(), second.try_next().await.unwrap());
         match pair {
             (Some(one), Some(two)) => {
                 assert_eq!(one, two);
@@ -397,10 +323,7 @@ async fn the_memory_bound_slows_streams_but_does_not_stop_them() {
 async fn a_slow_consumer_bounds_the_read_ahead() {
     let cluster = FakeCluster::start(2).await;
     cluster.put("/a", 100_000_000, 4 << 20);
-    let config = ClientConfig {
-        read_ahead_max: ByteSize::mib(8),
-        ..cluster.config()
-    };
+    let config = ClientConfig { read_ahead_max: ByteSize::mib(8), ..cluster.config() };
     let client = forebay_client::Client::connect(config).await.unwrap();
     let file = client.open("/a").await.unwrap();
     let mut stream = file.stream(..);
@@ -408,10 +331,7 @@ async fn a_slow_consumer_bounds_the_read_ahead() {
         stream.try_next().await.unwrap().unwrap();
     }
     let asked = || {
-        let reads = cluster
-            .workers
-            .iter()
-            .flat_map(|worker| worker.reads.lock().clone());
+        let reads = cluster.workers.iter().flat_map(|worker| worker.reads.lock().clone());
         reads.map(|head| head.offset + head.length).max().unwrap()
     };
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
@@ -434,40 +354,17 @@ async fn the_reader_seeks_and_reads() {
     let mut buffer = vec![0; 100_000];
     reader.read_exact(&mut buffer).await.unwrap();
     assert_eq!(buffer, expected[..100_000]);
-    for from in [
-        4_999_990u64,
-        100_000,
-        200_000,
-        150_000,
-        0,
-        5_000_000,
-        6_000_000,
-    ] {
+    for from in [4_999_990u64, 100_000, 200_000, 150_000, 0, 5_000_000, 6_000_000] {
         reader.seek(std::io::SeekFrom::Start(from)).await.unwrap();
         let mut rest = Vec::new();
-        let read = (&mut reader)
-            .take(1_500_000)
-            .read_to_end(&mut rest)
-            .await
-            .unwrap();
+        let read = (&mut reader).take(1_500_000).read_to_end(&mut rest).await.unwrap();
         let start = (from as usize).min(expected.len());
         assert_eq!(rest, expected[start..(start + read)], "from {from}");
         assert_eq!(read, (expected.len() - start).min(1_500_000));
     }
-    assert_eq!(
-        reader.seek(std::io::SeekFrom::End(-10)).await.unwrap(),
-        4_999_990
-    );
-    assert_eq!(
-        reader.seek(std::io::SeekFrom::Current(-5)).await.unwrap(),
-        4_999_985
-    );
-    assert!(
-        reader
-            .seek(std::io::SeekFrom::Current(-5_000_000))
-            .await
-            .is_err()
-    );
+    assert_eq!(reader.seek(std::io::SeekFrom::End(-10)).await.unwrap(), 4_999_990);
+    assert_eq!(reader.seek(std::io::SeekFrom::Current(-5)).await.unwrap(), 4_999_985);
+    assert!(reader.seek(std::io::SeekFrom::Current(-5_000_000)).await.is_err());
 }
 
 #[tokio::test]

@@ -13,10 +13,7 @@ const PART: usize = 1 << 20;
 
 async fn cluster() -> FakeCluster {
     let cluster = FakeCluster::start(3).await;
-    cluster
-        .state
-        .part_size
-        .store(PART as u64, Ordering::Relaxed);
+    cluster.state.part_size.store(PART as u64, Ordering::Relaxed);
     cluster
 }
 
@@ -25,12 +22,7 @@ fn stored(cluster: &FakeCluster, path: &str) -> Option<bytes::Bytes> {
     files.get(path.as_bytes()).map(|file| file.content.clone())
 }
 
-async fn write(
-    client: &Client,
-    path: &str,
-    content: &[u8],
-    piece: usize,
-) -> forebay_client::Result<u64> {
+async fn write(client: &Client, path: &str, content: &[u8], piece: usize) -> forebay_client::Result<u64> {
     let mut writer = client.create(path, CreateOptions::default()).await?;
     for piece in content.chunks(piece) {
         writer.write(piece.to_vec()).await?;
@@ -54,30 +46,13 @@ async fn files_of_all_lengths() {
         for piece in [100_000, 3 * PART] {
             let path = format!("/f{length}-{piece}");
             let expected = content(length, 5);
-            assert_eq!(
-                write(&client, &path, &expected, piece).await.unwrap(),
-                length as u64
-            );
+            assert_eq!(write(&client, &path, &expected, piece).await.unwrap(), length as u64);
             assert!(stored(&cluster, &path).unwrap() == expected, "{path}");
         }
     }
-    let parts: Vec<_> = cluster
-        .workers
-        .iter()
-        .flat_map(|w| w.parts.lock().clone())
-        .collect();
-    assert_eq!(
-        parts.iter().filter(|part| part.whole).count(),
-        6,
-        "files of one part are sent whole"
-    );
-    assert!(
-        cluster
-            .workers
-            .iter()
-            .all(|worker| !worker.parts.lock().is_empty()),
-        "parts are spread"
-    );
+    let parts: Vec<_> = cluster.workers.iter().flat_map(|w| w.parts.lock().clone()).collect();
+    assert_eq!(parts.iter().filter(|part| part.whole).count(), 6, "files of one part are sent whole");
+    assert!(cluster.workers.iter().all(|worker| !worker.parts.lock().is_empty()), "parts are spread");
 }
 
 #[tokio::test]
@@ -89,15 +64,9 @@ async fn nothing_is_visible_before_close_and_an_existing_file_is_not_replaced() 
     assert_eq!(writer.written(), 3 * PART as u64);
     assert!(stored(&cluster, "/a").is_none());
     writer.close().await.unwrap();
-    let error = client
-        .create("/a", CreateOptions::default())
-        .await
-        .unwrap_err();
+    let error = client.create("/a", CreateOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-    let options = CreateOptions {
-        overwrite: true,
-        ..CreateOptions::default()
-    };
+    let options = CreateOptions { overwrite: true, ..CreateOptions::default() };
     let mut writer = client.create("/a", options).await.unwrap();
     writer.write("new").await.unwrap();
     writer.close().await.unwrap();
@@ -151,16 +120,9 @@ async fn a_conflict_is_final_and_the_write_is_abandoned() {
     }
     let error = write(&client, "/a", &[1; 10], 10).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
-    let parts: usize = cluster
-        .workers
-        .iter()
-        .map(|worker| worker.parts.lock().len())
-        .sum();
+    let parts: usize = cluster.workers.iter().map(|worker| worker.parts.lock().len()).sum();
     assert_eq!(parts, 1);
-    until("abandoned", || {
-        cluster.state.abandoned.load(Ordering::Relaxed) == 1
-    })
-    .await;
+    until("abandoned", || cluster.state.abandoned.load(Ordering::Relaxed) == 1).await;
     assert!(stored(&cluster, "/a").is_none());
 }
 
@@ -171,10 +133,7 @@ async fn a_dropped_or_abandoned_writer_leaves_nothing() {
     let mut dropped = client.create("/a", CreateOptions::default()).await.unwrap();
     dropped.write(vec![0; 2 * PART + 1]).await.unwrap();
     drop(dropped);
-    until("abandoned", || {
-        cluster.state.abandoned.load(Ordering::Relaxed) == 1
-    })
-    .await;
+    until("abandoned", || cluster.state.abandoned.load(Ordering::Relaxed) == 1).await;
     let abandoned = client.create("/a", CreateOptions::default()).await.unwrap();
     abandoned.abandon().await.unwrap();
     assert_eq!(cluster.state.abandoned.load(Ordering::Relaxed), 2);
@@ -188,16 +147,7 @@ async fn the_lease_is_kept_while_the_writer_waits_and_a_lost_one_is_an_error() {
     let client = cluster.client().await;
     let mut writer = client.create("/a", CreateOptions::default()).await.unwrap();
     writer.write("some").await.unwrap();
-    let renewals = || {
-        cluster
-            .state
-            .writes
-            .lock()
-            .values()
-            .next()
-            .unwrap()
-            .renewals
-    };
+    let renewals = || cluster.state.writes.lock().values().next().unwrap().renewals;
     until("renewed", || renewals() >= 4).await;
     for write in cluster.state.writes.lock().values_mut() {
         write.lost = true;
@@ -223,20 +173,14 @@ async fn a_lost_reply_to_complete_is_asked_for_again() {
     writer.close().await.unwrap();
     assert_eq!(stored(&cluster, "/a").unwrap(), "content");
     let metas = cluster.state.mutations.lock().clone();
-    assert_eq!(
-        metas.iter().map(|meta| meta.sequence).collect::<Vec<_>>(),
-        [1, 2, 2]
-    );
+    assert_eq!(metas.iter().map(|meta| meta.sequence).collect::<Vec<_>>(), [1, 2, 2]);
 }
 
 /// Writers share a bound that is smaller than what each would like.
 #[tokio::test]
 async fn the_memory_bound_slows_writers_but_does_not_stop_them() {
     let cluster = cluster().await;
-    let config = ClientConfig {
-        buffer_memory: ByteSize::mib(2),
-        ..cluster.config()
-    };
+    let config = ClientConfig { buffer_memory: ByteSize::mib(2), ..cluster.config() };
     let client = Client::connect(config).await.unwrap();
     let expected = content(9 * PART + 1, 8);
     let writes = (0..4).map(|n| {

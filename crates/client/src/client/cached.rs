@@ -48,22 +48,14 @@ impl std::fmt::Debug for LoadStream {
 impl Client {
     /// Brings a range of a file into the caches of the workers that own its blocks. The stream says how far it is, a few
     /// times a second, and ends after everything is cached or after the first error.
-    pub async fn load(
-        &self,
-        path: impl ToPath,
-        range: impl RangeBounds<u64>,
-    ) -> Result<LoadStream> {
+    pub async fn load(&self, path: impl ToPath, range: impl RangeBounds<u64>) -> Result<LoadStream> {
         let path = path.to_path()?;
         let opened = Opened::open(&self.inner, &path, SyncMode::ByInterval).await?;
         let wanted = bytes_of(range);
         let end = wanted.end.min(opened.entry.length);
         let range = wanted.start.min(end)..end;
-        let load = Load {
-            client: self.inner.clone(),
-            opened,
-            total: range.end - range.start,
-            progress: Mutex::default(),
-        };
+        let load =
+            Load { client: self.inner.clone(), opened, total: range.end - range.start, progress: Mutex::default() };
         Ok(LoadStream(Arc::new(load).stream(range)))
     }
 
@@ -73,9 +65,8 @@ impl Client {
     /// # Errors
     /// `unavailable` when a worker does not answer; the others have dropped theirs.
     pub async fn free(&self, path: impl ToPath) -> Result<u64> {
-        let replies = self.ask_all(path, |channel, ticket| async move {
-            control(channel).free(FreeRequest { ticket }).await
-        });
+        let replies =
+            self.ask_all(path, |channel, ticket| async move { control(channel).free(FreeRequest { ticket }).await });
         let replies = replies.await?.into_iter();
         let freed = replies.map(|(_, reply)| reply.map(|reply| reply.freed));
         freed.sum()
@@ -83,20 +74,17 @@ impl Client {
 
     /// Which worker has which ranges of a file cached, by worker id. Workers that do not answer are left out.
     pub async fn location(&self, path: impl ToPath) -> Result<Vec<Location>> {
-        let replies = self.ask_all(path, |channel, ticket| async move {
-            control(channel).location(LocationRequest { ticket }).await
-        });
+        let replies =
+            self.ask_all(
+                path,
+                |channel, ticket| async move { control(channel).location(LocationRequest { ticket }).await },
+            );
         let replies = replies.await?.into_iter();
         let mut locations: Vec<Location> = replies
             .filter_map(|(worker, reply)| {
                 Some(Location {
                     worker: worker.info.clone(),
-                    ranges: reply
-                        .ok()?
-                        .ranges
-                        .into_iter()
-                        .map(CachedRange::from)
-                        .collect(),
+                    ranges: reply.ok()?.ranges.into_iter().map(CachedRange::from).collect(),
                 })
             })
             .filter(|location| !location.ranges.is_empty())
@@ -130,10 +118,7 @@ impl Client {
             };
             let reply: Result<R> = reply.await;
             let context = format_args!("worker {}", worker.info.control).to_string();
-            (
-                worker.clone(),
-                reply.map_err(|error| error.context(context)),
-            )
+            (worker.clone(), reply.map_err(|error| error.context(context)))
         });
         Ok(futures::future::join_all(asked).await)
     }
@@ -179,9 +164,7 @@ impl Load {
 
     fn report(&self) -> LoadProgress {
         let progress = self.progress.lock();
-        let sum = |get: fn(&LoadReply) -> u64| {
-            get(&progress.done) + progress.active.values().map(get).sum::<u64>()
-        };
+        let sum = |get: fn(&LoadReply) -> u64| get(&progress.done) + progress.active.values().map(get).sum::<u64>();
         LoadProgress {
             total: self.total,
             loaded: sum(|reply| reply.loaded).min(self.total),
@@ -223,9 +206,7 @@ impl Load {
                 }
                 Err(status) => {
                     let error = Error::from(WireError::from(&status));
-                    return Err(
-                        error.context(format_args!("cannot load {}", self.opened.entry.path))
-                    );
+                    return Err(error.context(format_args!("cannot load {}", self.opened.entry.path)));
                 }
             }
         }
@@ -236,11 +217,7 @@ impl Load {
         let mut renewed = false;
         loop {
             let ticket = self.opened.ticket();
-            let request = LoadRequest {
-                ticket: ticket.clone(),
-                offset: range.start,
-                length: range.end - range.start,
-            };
+            let request = LoadRequest { ticket: ticket.clone(), offset: range.start, length: range.end - range.start };
             let status = match self.follow(worker, request).await {
                 Ok(reply) => return Ok(reply),
                 Err(status) => status,
@@ -262,23 +239,15 @@ impl Load {
     }
 
     async fn follow(&self, worker: &Worker, request: LoadRequest) -> Result<LoadReply, Status> {
-        let channel = worker
-            .control()
-            .map_err(|error| Status::unavailable(error.to_string()))?;
+        let channel = worker.control().map_err(|error| Status::unavailable(error.to_string()))?;
         let start = request.offset;
         let patience = self.client.config.deadlines.read;
         let silent = |_| Status::unavailable("the worker stays silent");
         let mut client = control(channel.clone());
         let replies = client.load(Request::new(request));
-        let mut replies = tokio::time::timeout(patience, replies)
-            .await
-            .map_err(silent)??
-            .into_inner();
+        let mut replies = tokio::time::timeout(patience, replies).await.map_err(silent)??.into_inner();
         let mut last = LoadReply::default();
-        while let Some(reply) = tokio::time::timeout(patience, replies.message())
-            .await
-            .map_err(silent)??
-        {
+        while let Some(reply) = tokio::time::timeout(patience, replies.message()).await.map_err(silent)?? {
             last = reply;
             self.progress.lock().active.insert(start, reply);
         }

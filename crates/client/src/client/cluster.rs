@@ -9,23 +9,14 @@ impl Client {
     /// The live workers.
     pub async fn workers(&self) -> Result<Vec<WorkerInfo>> {
         let request = v1::WorkersRequest {};
-        let reply = self.inner.call(request, |channel, request| async move {
-            cluster(channel).workers(request).await
-        });
-        Ok(reply
-            .await?
-            .workers
-            .into_iter()
-            .map(WorkerInfo::from)
-            .collect())
+        let reply = self.inner.call(request, |channel, request| async move { cluster(channel).workers(request).await });
+        Ok(reply.await?.workers.into_iter().map(WorkerInfo::from).collect())
     }
 
     /// Masters, workers, tiers and mounts.
     pub async fn status(&self) -> Result<ClusterStatus> {
         let request = v1::StatusRequest {};
-        let reply = self.inner.call(request, |channel, request| async move {
-            cluster(channel).status(request).await
-        });
+        let reply = self.inner.call(request, |channel, request| async move { cluster(channel).status(request).await });
         reply.await?.try_into()
     }
 }

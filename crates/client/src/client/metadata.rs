@@ -5,8 +5,8 @@ use crate::error::Result;
 use crate::list::ListStream;
 use crate::path::ToPath;
 use crate::types::{
-    AttributeChanges, ContentSummary, DeleteOptions, Entry, ListOptions, MakeDirectoryOptions,
-    RenameOptions, StatOptions, SyncMode,
+    AttributeChanges, ContentSummary, DeleteOptions, Entry, ListOptions, MakeDirectoryOptions, RenameOptions,
+    StatOptions, SyncMode,
 };
 use forebay_base::NsPath;
 use forebay_proto::v1;
@@ -27,9 +27,7 @@ impl Client {
             sync: options.sync.to_wire(),
             with_xattrs: options.with_xattrs,
         };
-        let reply = self.inner.call(request, |channel, request| async move {
-            namespace(channel).stat(request).await
-        });
+        let reply = self.inner.call(request, |channel, request| async move { namespace(channel).stat(request).await });
         Entry::from_wire(reply.await?.entry)
     }
 
@@ -43,11 +41,7 @@ impl Client {
 
     /// [`list`](Client::list) with choices.
     pub fn list_with(&self, path: impl ToPath, options: ListOptions) -> Result<ListStream> {
-        Ok(ListStream::new(
-            self.inner.clone(),
-            path.to_path()?,
-            options,
-        ))
+        Ok(ListStream::new(self.inner.clone(), path.to_path()?, options))
     }
 
     /// Numbers and bytes of what lies at and below a path.
@@ -56,18 +50,11 @@ impl Client {
     }
 
     /// [`content_summary`](Client::content_summary), choosing whether stores are asked first.
-    pub async fn content_summary_with(
-        &self,
-        path: impl ToPath,
-        sync: SyncMode,
-    ) -> Result<ContentSummary> {
-        let request = v1::ContentSummaryRequest {
-            path: path.to_path()?.to_bytes(),
-            sync: sync.to_wire(),
-        };
-        let reply = self.inner.call(request, |channel, request| async move {
-            namespace(channel).content_summary(request).await
-        });
+    pub async fn content_summary_with(&self, path: impl ToPath, sync: SyncMode) -> Result<ContentSummary> {
+        let request = v1::ContentSummaryRequest { path: path.to_path()?.to_bytes(), sync: sync.to_wire() };
+        let reply = self
+            .inner
+            .call(request, |channel, request| async move { namespace(channel).content_summary(request).await });
         Ok(reply.await?.into())
     }
 
@@ -75,11 +62,7 @@ impl Client {
     ///
     /// # Errors
     /// `already_exists`, unless it is a directory and `parents` is set; `not_found` when a parent is missing and `parents` is not set.
-    pub async fn make_directory(
-        &self,
-        path: impl ToPath,
-        options: MakeDirectoryOptions,
-    ) -> Result<Entry> {
+    pub async fn make_directory(&self, path: impl ToPath, options: MakeDirectoryOptions) -> Result<Entry> {
         let id = self.inner.request_ids.begin();
         let request = v1::MakeDirectoryRequest {
             meta: id.meta(),
@@ -89,9 +72,9 @@ impl Client {
             group: options.group,
             mode: options.mode,
         };
-        let reply = self.inner.call(request, |channel, request| async move {
-            namespace(channel).make_directory(request).await
-        });
+        let reply = self
+            .inner
+            .call(request, |channel, request| async move { namespace(channel).make_directory(request).await });
         Entry::from_wire(reply.await?.entry)
     }
 
@@ -99,12 +82,7 @@ impl Client {
     ///
     /// # Errors
     /// `not_found`; `already_exists` with `no_replace`; `not_empty`, `is_a_directory`, `not_a_directory` as rename(2).
-    pub async fn rename(
-        &self,
-        from: impl ToPath,
-        to: impl ToPath,
-        options: RenameOptions,
-    ) -> Result<()> {
+    pub async fn rename(&self, from: impl ToPath, to: impl ToPath, options: RenameOptions) -> Result<()> {
         let id = self.inner.request_ids.begin();
         let request = v1::RenameRequest {
             meta: id.meta(),
@@ -112,9 +90,8 @@ impl Client {
             to: to.to_path()?.to_bytes(),
             no_replace: options.no_replace,
         };
-        let reply = self.inner.call(request, |channel, request| async move {
-            namespace(channel).rename(request).await
-        });
+        let reply =
+            self.inner.call(request, |channel, request| async move { namespace(channel).rename(request).await });
         reply.await.map(|_| ())
     }
 
@@ -130,23 +107,18 @@ impl Client {
             recursive: options.recursive,
             namespace_only: options.namespace_only,
         };
-        let reply = self.inner.call(request, |channel, request| async move {
-            namespace(channel).delete(request).await
-        });
+        let reply =
+            self.inner.call(request, |channel, request| async move { namespace(channel).delete(request).await });
         reply.await.map(|_| ())
     }
 
     /// Changes attributes.
-    pub async fn set_attributes(
-        &self,
-        path: impl ToPath,
-        changes: AttributeChanges,
-    ) -> Result<Entry> {
+    pub async fn set_attributes(&self, path: impl ToPath, changes: AttributeChanges) -> Result<Entry> {
         let id = self.inner.request_ids.begin();
         let request = set_attributes_request(path.to_path()?, changes, id.meta());
-        let reply = self.inner.call(request, |channel, request| async move {
-            namespace(channel).set_attributes(request).await
-        });
+        let reply = self
+            .inner
+            .call(request, |channel, request| async move { namespace(channel).set_attributes(request).await });
         Entry::from_wire(reply.await?.entry)
     }
 }
@@ -164,11 +136,7 @@ fn set_attributes_request(
         mode: changes.mode,
         modified_ms: changes.modified.map(|time| time.0),
         accessed_ms: changes.accessed.map(|time| time.0),
-        set_xattrs: changes
-            .set_xattrs
-            .into_iter()
-            .map(v1::Xattr::from)
-            .collect(),
+        set_xattrs: changes.set_xattrs.into_iter().map(v1::Xattr::from).collect(),
         remove_xattrs: changes.remove_xattrs,
         recursive: changes.recursive,
     }

@@ -11,12 +11,7 @@ impl Client {
     ///
     /// # Errors
     /// `already_exists`; `invalid_argument`, `permission_denied` or `unavailable` with what is wrong with the store.
-    pub async fn add_mount(
-        &self,
-        path: impl ToPath,
-        spec: MountSpec,
-        skip_check: bool,
-    ) -> Result<Mount> {
+    pub async fn add_mount(&self, path: impl ToPath, spec: MountSpec, skip_check: bool) -> Result<Mount> {
         let id = self.inner.request_ids.begin();
         let request = v1::AddMountRequest {
             meta: id.meta(),
@@ -24,18 +19,16 @@ impl Client {
             spec: Some(spec.into()),
             skip_check,
         };
-        let reply = self.inner.call(request, |channel, request| async move {
-            mounts(channel).add_mount(request).await
-        });
+        let reply =
+            self.inner.call(request, |channel, request| async move { mounts(channel).add_mount(request).await });
         Mount::from_wire(reply.await?.mount)
     }
 
     /// All mounts.
     pub async fn mounts(&self) -> Result<Vec<Mount>> {
         let request = v1::ListMountsRequest {};
-        let reply = self.inner.call(request, |channel, request| async move {
-            mounts(channel).list_mounts(request).await
-        });
+        let reply =
+            self.inner.call(request, |channel, request| async move { mounts(channel).list_mounts(request).await });
         let mounts = reply.await?.mounts.into_iter();
         mounts.map(|mount| Mount::from_wire(Some(mount))).collect()
     }
@@ -53,9 +46,8 @@ impl Client {
             set_secrets: changes.set_secrets.into_iter().collect(),
             skip_check: changes.skip_check,
         };
-        let reply = self.inner.call(request, |channel, request| async move {
-            mounts(channel).update_mount(request).await
-        });
+        let reply =
+            self.inner.call(request, |channel, request| async move { mounts(channel).update_mount(request).await });
         Mount::from_wire(reply.await?.mount)
     }
 
@@ -66,14 +58,9 @@ impl Client {
     /// `not_found`; `conflict` when there is unpersisted data below and `discard` is not set.
     pub async fn remove_mount(&self, path: impl ToPath, discard: bool) -> Result<()> {
         let id = self.inner.request_ids.begin();
-        let request = v1::RemoveMountRequest {
-            meta: id.meta(),
-            path: path.to_path()?.to_bytes(),
-            discard,
-        };
-        let reply = self.inner.call(request, |channel, request| async move {
-            mounts(channel).remove_mount(request).await
-        });
+        let request = v1::RemoveMountRequest { meta: id.meta(), path: path.to_path()?.to_bytes(), discard };
+        let reply =
+            self.inner.call(request, |channel, request| async move { mounts(channel).remove_mount(request).await });
         reply.await.map(|_| ())
     }
 }

@@ -183,10 +183,7 @@ impl TryFrom<v1::StatusReply> for ClusterStatus {
     type Error = crate::error::Error;
 
     fn try_from(reply: v1::StatusReply) -> Result<ClusterStatus> {
-        let mounts = reply
-            .mounts
-            .into_iter()
-            .map(|mount| Mount::from_wire(Some(mount)));
+        let mounts = reply.mounts.into_iter().map(|mount| Mount::from_wire(Some(mount)));
         Ok(ClusterStatus {
             cluster_id: reply.cluster_id,
             masters: reply.masters.into_iter().map(MasterStatus::from).collect(),
@@ -200,10 +197,6 @@ impl TryFrom<v1::StatusReply> for ClusterStatus {
 
 impl From<v1::CachedRange> for CachedRange {
     fn from(range: v1::CachedRange) -> CachedRange {
-        CachedRange {
-            offset: range.offset,
-            length: range.length,
-            tier: range.tier,
-        }
+        CachedRange { offset: range.offset, length: range.length, tier: range.tier }
     }
 }

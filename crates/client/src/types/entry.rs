@@ -95,10 +95,7 @@ impl Entry {
 
     /// The version of the content, by which its cached bytes are named.
     pub fn file_id(&self) -> FileId {
-        FileId {
-            inode: self.inode,
-            version: self.version,
-        }
+        FileId { inode: self.inode, version: self.version }
     }
 
     /// Reads an entry that holds its whole path.
@@ -147,29 +144,19 @@ impl Entry {
 
 impl From<v1::Xattr> for Xattr {
     fn from(xattr: v1::Xattr) -> Xattr {
-        Xattr {
-            name: xattr.name,
-            value: xattr.value,
-        }
+        Xattr { name: xattr.name, value: xattr.value }
     }
 }
 
 impl From<Xattr> for v1::Xattr {
     fn from(xattr: Xattr) -> v1::Xattr {
-        v1::Xattr {
-            name: xattr.name,
-            value: xattr.value,
-        }
+        v1::Xattr { name: xattr.name, value: xattr.value }
     }
 }
 
 impl From<v1::ContentSummaryReply> for ContentSummary {
     fn from(reply: v1::ContentSummaryReply) -> ContentSummary {
-        ContentSummary {
-            files: reply.files,
-            directories: reply.directories,
-            length: reply.length,
-        }
+        ContentSummary { files: reply.files, directories: reply.directories, length: reply.length }
     }
 }
 

@@ -122,19 +122,10 @@ mod tests {
     #[test]
     fn secrets_are_not_printed() {
         let secrets = BTreeMap::from([("secret_access_key".to_owned(), "hunter2".to_owned())]);
-        let spec = MountSpec {
-            secrets: secrets.clone(),
-            ..MountSpec::default()
-        };
-        let changes = MountChanges {
-            set_secrets: secrets,
-            ..MountChanges::default()
-        };
+        let spec = MountSpec { secrets: secrets.clone(), ..MountSpec::default() };
+        let changes = MountChanges { set_secrets: secrets, ..MountChanges::default() };
         for text in [format!("{spec:?}"), format!("{changes:?}")] {
-            assert!(
-                text.contains("secret_access_key") && !text.contains("hunter2"),
-                "{text}"
-            );
+            assert!(text.contains("secret_access_key") && !text.contains("hunter2"), "{text}");
         }
     }
 }

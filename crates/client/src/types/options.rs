@@ -151,12 +151,7 @@ impl Default for CreateOptions {
 impl Default for MakeDirectoryOptions {
     /// Mode `0o755`, no making of parents.
     fn default() -> Self {
-        MakeDirectoryOptions {
-            parents: false,
-            owner: String::new(),
-            group: String::new(),
-            mode: 0o755,
-        }
+        MakeDirectoryOptions { parents: false, owner: String::new(), group: String::new(), mode: 0o755 }
     }
 }
 

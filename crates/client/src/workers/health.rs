@@ -30,15 +30,8 @@ struct State {
 
 impl Health {
     pub(crate) fn new() -> Health {
-        let state = State {
-            failures: 0,
-            until: Instant::now(),
-            probing: false,
-        };
-        Health {
-            sick: AtomicBool::new(false),
-            state: Mutex::new(state),
-        }
+        let state = State { failures: 0, until: Instant::now(), probing: false };
+        Health { sick: AtomicBool::new(false), state: Mutex::new(state) }
     }
 
     /// Whether the worker failed the last time that it was asked.

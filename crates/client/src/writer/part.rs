@@ -79,12 +79,7 @@ impl Part {
     pub(super) async fn send(&self, write: &Write) -> Result<String> {
         let deadline = Instant::now() + write.client.config.deadlines.write;
         let mut backoff = Backoff::new();
-        let mut sending = Sending {
-            part: self,
-            write,
-            checksums: self.checksums(),
-            renewed: false,
-        };
+        let mut sending = Sending { part: self, write, checksums: self.checksums(), renewed: false };
         loop {
             let table = write.client.workers.table();
             let mut last = Fault::Broken("there is no live worker".to_owned());
@@ -125,9 +120,7 @@ impl Part {
             }
             crc.finalize()
         };
-        pieces(self.offset, self.bytes.len() as u64)
-            .map(checksum)
-            .collect()
+        pieces(self.offset, self.bytes.len() as u64).map(checksum).collect()
     }
 }
 
@@ -152,8 +145,7 @@ impl Sending<'_> {
         loop {
             self.write.check_lease().map_err(Outcome::Final)?;
             let ticket = self.write.ticket();
-            let (fault, may_be_stale) = match self.once(worker, freshness, &ticket, deadline).await
-            {
+            let (fault, may_be_stale) = match self.once(worker, freshness, &ticket, deadline).await {
                 Ok(tag) => {
                     worker.health.succeeded();
                     return Ok(tag);
@@ -165,9 +157,7 @@ impl Sending<'_> {
                     freshness = Freshness::New;
                     continue;
                 }
-                Fault::Refused(error)
-                    if error.kind == ErrorKind::PermissionDenied && !self.renewed =>
-                {
+                Fault::Refused(error) if error.kind == ErrorKind::PermissionDenied && !self.renewed => {
                     self.renewed = true;
                     let renewed = self.write.renew_ticket(&ticket).await;
                     renewed.map_err(Outcome::Final)?;
@@ -219,9 +209,7 @@ impl Sending<'_> {
             checksums: self.checksums.clone(),
         };
         let slices = self.part.bytes.slices();
-        send_part(&mut connection, &head, &slices, patience)
-            .await
-            .map_err(|fault| (fault, used_before))
+        send_part(&mut connection, &head, &slices, patience).await.map_err(|fault| (fault, used_before))
     }
 }
 
@@ -252,16 +240,8 @@ mod tests {
         }
         assert_eq!(bytes.slices().concat(), content);
         for offset in [0, 5, 3 * CHUNK as u64 + 16_000] {
-            let part = Part {
-                number: 1,
-                offset,
-                whole: false,
-                bytes,
-            };
-            assert_eq!(
-                part.checksums(),
-                forebay_proto::frame::checksum_pieces(offset, &content)
-            );
+            let part = Part { number: 1, offset, whole: false, bytes };
+            assert_eq!(part.checksums(), forebay_proto::frame::checksum_pieces(offset, &content));
             bytes = part.bytes;
         }
     }

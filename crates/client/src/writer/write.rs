@@ -57,10 +57,7 @@ impl Write {
 
     pub(super) fn block_at(&self, offset: u64) -> BlockId {
         let index = u32::try_from(offset / self.block_size).unwrap_or(u32::MAX);
-        BlockId {
-            file: self.file,
-            index: BlockIndex(index),
-        }
+        BlockId { file: self.file, index: BlockIndex(index) }
     }
 
     /// Fails when the masters have given the write up.
@@ -78,10 +75,7 @@ impl Write {
     pub(super) async fn renew_ticket(&self, refused: &Bytes) -> Result<()> {
         let _renewing = self.renewing.lock().await;
         match self.ticket() == *refused {
-            true => {
-                self.renew(false, self.client.config.deadlines.metadata)
-                    .await
-            }
+            true => self.renew(false, self.client.config.deadlines.metadata).await,
             false => Ok(()),
         }
     }
@@ -106,10 +100,7 @@ impl Write {
     }
 
     async fn renew(&self, start_upload: bool, deadline: Duration) -> Result<()> {
-        let request = v1::RenewWriteRequest {
-            write: self.id,
-            start_upload,
-        };
+        let request = v1::RenewWriteRequest { write: self.id, start_upload };
         let send = |channel, request| async move { namespace(channel).renew_write(request).await };
         let reply = self.client.call_within(deadline, request, send).await?;
         *self.ticket.write() = reply.ticket;
@@ -125,14 +116,7 @@ impl Write {
         modified_ms: u64,
     ) -> Result<v1::CompleteReply> {
         let id = self.client.request_ids.begin();
-        let request = v1::CompleteRequest {
-            meta: id.meta(),
-            write: self.id,
-            length,
-            parts,
-            whole_tag,
-            modified_ms,
-        };
+        let request = v1::CompleteRequest { meta: id.meta(), write: self.id, length, parts, whole_tag, modified_ms };
         let send = |channel, request| async move { namespace(channel).complete(request).await };
         let deadline = self.client.config.deadlines.write;
         self.client.call_within(deadline, request, send).await
@@ -141,23 +125,13 @@ impl Write {
     /// Tells the masters that nothing more will come.
     pub(super) async fn abandon(&self) -> Result<()> {
         let id = self.client.request_ids.begin();
-        let request = v1::AbandonWriteRequest {
-            meta: id.meta(),
-            write: self.id,
-        };
-        let send =
-            |channel, request| async move { namespace(channel).abandon_write(request).await };
-        self.client
-            .call_within(ABANDON_DEADLINE, request, send)
-            .await
-            .map(|_| ())
+        let request = v1::AbandonWriteRequest { meta: id.meta(), write: self.id };
+        let send = |channel, request| async move { namespace(channel).abandon_write(request).await };
+        self.client.call_within(ABANDON_DEADLINE, request, send).await.map(|_| ())
     }
 }
 
 /// Whether repeating cannot help.
 fn is_lost(error: &Error) -> bool {
-    !matches!(
-        error.kind(),
-        ErrorKind::Unavailable | ErrorKind::DeadlineExceeded | ErrorKind::Internal
-    )
+    !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::DeadlineExceeded | ErrorKind::Internal)
 }

@@ -76,9 +76,7 @@ impl Service {
 
     fn lose(&self) -> Result<(), Status> {
         let lose = &self.0.lose_replies;
-        let lost = lose.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-            left.checked_sub(1)
-        });
+        let lost = lose.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         match lost {
             Ok(_) => Err(Status::unavailable("the connection broke")),
             Err(_) => Ok(()),
@@ -109,11 +107,7 @@ impl Service {
             page_size: PAGE,
             write: true,
             part_size: self.0.part_size.load(Ordering::Relaxed),
-            upload: if write.upload {
-                "upload".to_owned()
-            } else {
-                String::new()
-            },
+            upload: if write.upload { "upload".to_owned() } else { String::new() },
             ..Ticket::default()
         }
         .sign(KEY)
@@ -142,9 +136,7 @@ impl Namespace for Service {
         self.lose()?;
         let path = request.into_inner().path;
         let file = self.find(&path)?;
-        Ok(Response::new(StatReply {
-            entry: Some(entry(path, &file)),
-        }))
+        Ok(Response::new(StatReply { entry: Some(entry(path, &file)) }))
     }
 
     type ListStream = BoxStream<'static, Result<ListReply, Status>>;
@@ -154,11 +146,7 @@ impl Namespace for Service {
         let request = request.into_inner();
         let prefix = [&request.path[..], b"/"].concat();
         let files = self.0.files.lock();
-        let limit = if request.limit == 0 {
-            usize::MAX
-        } else {
-            request.limit as usize
-        };
+        let limit = if request.limit == 0 { usize::MAX } else { request.limit as usize };
         let entries: Vec<Entry> = files
             .iter()
             .filter_map(|(path, file)| Some((path.strip_prefix(&prefix[..])?, file)))
@@ -166,14 +154,7 @@ impl Namespace for Service {
             .take(limit)
             .map(|(name, file)| entry(Bytes::copy_from_slice(name), file))
             .collect();
-        let mut pages: Vec<_> = entries
-            .chunks(10)
-            .map(|page| {
-                Ok(ListReply {
-                    entries: page.to_vec(),
-                })
-            })
-            .collect();
+        let mut pages: Vec<_> = entries.chunks(10).map(|page| Ok(ListReply { entries: page.to_vec() })).collect();
         if pages.len() > 3 && self.lose().is_err() {
             pages.truncate(3);
             pages.push(Err(Status::unavailable("the connection broke")));
@@ -237,43 +218,27 @@ impl Namespace for Service {
         let request = request.into_inner();
         self.mutation(request.meta)?;
         let mut writes = self.0.writes.lock();
-        let write = writes
-            .remove(&request.write)
-            .ok_or_else(|| error(ErrorKind::NotFound, "the lease has ended"))?;
+        let write = writes.remove(&request.write).ok_or_else(|| error(ErrorKind::NotFound, "the lease has ended"))?;
         let content = match (&write.whole, request.parts.is_empty()) {
             (Some(whole), true) => whole.to_vec(),
             _ => {
                 let numbers: Vec<u32> = request.parts.iter().map(|part| part.number).collect();
-                assert!(
-                    numbers.iter().copied().eq(1..=numbers.len() as u32),
-                    "{numbers:?}"
-                );
+                assert!(numbers.iter().copied().eq(1..=numbers.len() as u32), "{numbers:?}");
                 for part in &request.parts {
                     let stored = &write.parts[&part.number];
-                    assert_eq!(
-                        (part.length, part.tag.as_str()),
-                        (stored.len() as u64, "part tag")
-                    );
+                    assert_eq!((part.length, part.tag.as_str()), (stored.len() as u64, "part tag"));
                 }
                 write.parts.values().flatten().copied().collect()
             }
         };
         assert_eq!(content.len() as u64, request.length);
-        let file = FakeFile {
-            inode: write.inode,
-            version: 1,
-            content: content.into(),
-            block_size: 1 << 20,
-        };
+        let file = FakeFile { inode: write.inode, version: 1, content: content.into(), block_size: 1 << 20 };
         let reply = entry(write.path.clone(), &file);
         self.0.files.lock().insert(write.path, file);
         Ok(Response::new(CompleteReply { entry: Some(reply) }))
     }
 
-    async fn abandon_write(
-        &self,
-        request: Request<AbandonWriteRequest>,
-    ) -> Reply<AbandonWriteReply> {
+    async fn abandon_write(&self, request: Request<AbandonWriteRequest>) -> Reply<AbandonWriteReply> {
         let request = request.into_inner();
         self.mutation(request.meta)?;
         self.0.writes.lock().remove(&request.write);
@@ -281,26 +246,14 @@ impl Namespace for Service {
         Ok(Response::new(AbandonWriteReply {}))
     }
 
-    async fn make_directory(
-        &self,
-        request: Request<MakeDirectoryRequest>,
-    ) -> Reply<MakeDirectoryReply> {
+    async fn make_directory(&self, request: Request<MakeDirectoryRequest>) -> Reply<MakeDirectoryReply> {
         let request = request.into_inner();
         self.mutation(request.meta)?;
-        let directory = Entry {
-            path: request.path,
-            kind: EntryKind::Directory.into(),
-            ..Entry::default()
-        };
-        Ok(Response::new(MakeDirectoryReply {
-            entry: Some(directory),
-        }))
+        let directory = Entry { path: request.path, kind: EntryKind::Directory.into(), ..Entry::default() };
+        Ok(Response::new(MakeDirectoryReply { entry: Some(directory) }))
     }
 
-    async fn content_summary(
-        &self,
-        _: Request<ContentSummaryRequest>,
-    ) -> Reply<ContentSummaryReply> {
+    async fn content_summary(&self, _: Request<ContentSummaryRequest>) -> Reply<ContentSummaryReply> {
         Err(Status::unimplemented("content_summary"))
     }
 

@@ -74,11 +74,8 @@ impl FakeCluster {
         state.next.store(100, Ordering::Relaxed);
         state.part_size.store(5 << 20, Ordering::Relaxed);
         state.lease_ms.store(60_000, Ordering::Relaxed);
-        let mut cluster = FakeCluster {
-            master: master::FakeMaster::start(state.clone()).await,
-            workers: Vec::new(),
-            state,
-        };
+        let mut cluster =
+            FakeCluster { master: master::FakeMaster::start(state.clone()).await, workers: Vec::new(), state };
         for id in 0..workers {
             let worker = FakeWorker::start(id as u64 + 1, cluster.state.clone()).await;
             cluster.workers.push(worker);
@@ -117,10 +114,7 @@ impl FakeCluster {
         let mut files = self.state.files.lock();
         let old = files.get(path.as_bytes());
         let file = FakeFile {
-            inode: old.map_or_else(
-                || self.state.next.fetch_add(1, Ordering::Relaxed),
-                |old| old.inode,
-            ),
+            inode: old.map_or_else(|| self.state.next.fetch_add(1, Ordering::Relaxed), |old| old.inode),
             version: old.map_or(1, |old| old.version + 1),
             content,
             block_size,
@@ -130,10 +124,7 @@ impl FakeCluster {
 
     /// How many `Read` requests each worker got.
     pub fn reads(&self) -> Vec<usize> {
-        self.workers
-            .iter()
-            .map(|worker| worker.reads.lock().len())
-            .collect()
+        self.workers.iter().map(|worker| worker.reads.lock().len()).collect()
     }
 }
 
@@ -153,9 +144,6 @@ pub fn content(length: usize, seed: u64) -> Bytes {
 impl State {
     pub fn by_ticket(&self, ticket: &Ticket) -> Option<FakeFile> {
         let files = self.files.lock();
-        files
-            .values()
-            .find(|file| file.inode == ticket.inode)
-            .cloned()
+        files.values().find(|file| file.inode == ticket.inode).cloned()
     }
 }

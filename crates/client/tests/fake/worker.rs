@@ -78,12 +78,7 @@ impl FakeWorker {
         };
         let connections = Arc::new(AtomicUsize::new(0));
         let serving = Arc::new(Mutex::new(tokio::task::JoinSet::new()));
-        let task = tokio::spawn(accept(
-            listener,
-            worker.clone(),
-            serving.clone(),
-            connections.clone(),
-        ));
+        let task = tokio::spawn(accept(listener, worker.clone(), serving.clone(), connections.clone()));
         FakeWorker {
             address,
             reads: worker.reads,
@@ -161,8 +156,7 @@ impl Serving {
                 }
                 Kind::WritePart => {
                     let head: WritePartHead = decode_head(&head).unwrap();
-                    self.part(&mut stream, header.request, head, body, fault)
-                        .await?
+                    self.part(&mut stream, header.request, head, body, fault).await?
                 }
                 other => panic!("{other:?}"),
             };
@@ -172,22 +166,10 @@ impl Serving {
         }
     }
 
-    async fn read(
-        &self,
-        stream: &mut TcpStream,
-        request: u64,
-        head: ReadHead,
-        fault: Fault,
-    ) -> std::io::Result<bool> {
+    async fn read(&self, stream: &mut TcpStream, request: u64, head: ReadHead, fault: Fault) -> std::io::Result<bool> {
         let ticket = Ticket::verify(&head.ticket, &[KEY]).unwrap();
         if ticket.expires_ms < self.state.tickets_from.load(Ordering::Relaxed) {
-            return refuse(
-                stream,
-                request,
-                ErrorKind::PermissionDenied,
-                "ticket expired",
-            )
-            .await;
+            return refuse(stream, request, ErrorKind::PermissionDenied, "ticket expired").await;
         }
         let file = match self.state.by_ticket(&ticket) {
             None => {
@@ -200,8 +182,7 @@ impl Serving {
         };
         let start = (head.offset as usize).min(file.content.len());
         let end = (start + head.length as usize).min(file.content.len());
-        self.send_body(stream, request, &head, &file.content[start..end], fault)
-            .await
+        self.send_body(stream, request, &head, &file.content[start..end], fault).await
     }
 
     async fn send_body(
@@ -213,9 +194,7 @@ impl Serving {
         fault: Fault,
     ) -> std::io::Result<bool> {
         let (stop, flip) = match fault {
-            Fault::Stall(at) | Fault::Reset(at) | Fault::Refuse(at, ..) | Fault::Short(at) => {
-                (at, None)
-            }
+            Fault::Stall(at) | Fault::Reset(at) | Fault::Refuse(at, ..) | Fault::Short(at) => (at, None),
             Fault::Flip(at) if !head.verify => (usize::MAX, Some(at)),
             Fault::FlipAlways(at) => (usize::MAX, Some(at)),
             Fault::Garbage => {
@@ -227,10 +206,7 @@ impl Serving {
         let mut at = 0;
         for frame in body.chunks(self.frame_len.load(Ordering::Relaxed)) {
             let offset = head.offset + at as u64;
-            let data = DataHead {
-                offset,
-                checksums: checksum_pieces(offset, frame),
-            };
+            let data = DataHead { offset, checksums: checksum_pieces(offset, frame) };
             let mut bytes = frame.to_vec();
             if let Some(flip) = flip.filter(|flip| (at..at + frame.len()).contains(flip)) {
                 bytes[flip - at] ^= 0x40;
@@ -242,9 +218,7 @@ impl Serving {
             }
             stream.write_all(&start).await?;
             let whole = matches!(fault, Fault::Short(_) | Fault::Refuse(..));
-            stream
-                .write_all(if whole { &bytes } else { &bytes[..cut] })
-                .await?;
+            stream.write_all(if whole { &bytes } else { &bytes[..cut] }).await?;
             at += frame.len();
             if at > stop && !whole {
                 break;
@@ -273,10 +247,7 @@ impl Serving {
         assert_eq!(checksum_pieces(head.offset, &body), head.checksums);
         self.parts.lock().push(head.clone());
         let ticket = Ticket::verify(&head.ticket, &[KEY]).unwrap();
-        assert!(
-            head.whole || ticket.upload == "upload",
-            "a part before its upload"
-        );
+        assert!(head.whole || ticket.upload == "upload", "a part before its upload");
         match fault {
             Fault::Stall(_) => std::future::pending().await,
             Fault::Reset(_) => return Ok(false),
@@ -298,29 +269,14 @@ impl Serving {
             return Ok(false);
         }
         let tag = if head.whole { "whole tag" } else { "part tag" };
-        let written = WrittenHead {
-            tag: tag.to_owned(),
-        };
-        stream
-            .write_all(&encode_frame(Kind::Written, request, &written, 0))
-            .await?;
+        let written = WrittenHead { tag: tag.to_owned() };
+        stream.write_all(&encode_frame(Kind::Written, request, &written, 0)).await?;
         Ok(true)
     }
 }
 
-async fn refuse(
-    stream: &mut TcpStream,
-    request: u64,
-    kind: ErrorKind,
-    message: &str,
-) -> std::io::Result<bool> {
-    let head = ErrorHead {
-        kind: kind.code(),
-        message: message.to_owned(),
-        hint: String::new(),
-    };
-    stream
-        .write_all(&encode_frame(Kind::Error, request, &head, 0))
-        .await?;
+async fn refuse(stream: &mut TcpStream, request: u64, kind: ErrorKind, message: &str) -> std::io::Result<bool> {
+    let head = ErrorHead { kind: kind.code(), message: message.to_owned(), hint: String::new() };
+    stream.write_all(&encode_frame(Kind::Error, request, &head, 0)).await?;
     Ok(true)
 }
