@@ -8,6 +8,7 @@ mod mounts;
 use crate::buffers::Buffers;
 use crate::config::ClientConfig;
 use crate::error::Result;
+use crate::local::registry::Registry;
 use crate::request_ids::RequestIds;
 use crate::rpc::{Masters, REPLY_LEN_MAX};
 use crate::workers::Workers;
@@ -33,6 +34,7 @@ pub(crate) struct Inner {
     pub(crate) request_ids: RequestIds,
     pub(crate) workers: Arc<Workers>,
     pub(crate) buffers: Arc<Buffers>,
+    pub(crate) local_files: Arc<Registry>,
 }
 
 impl Client {
@@ -49,6 +51,7 @@ impl Client {
                 masters,
                 workers,
                 request_ids: RequestIds::new(),
+                local_files: Registry::new(config.local_files_max),
                 buffers: Buffers::new(config.buffer_memory.bytes()),
                 config,
             }),

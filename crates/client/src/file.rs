@@ -1,5 +1,6 @@
 //! Reading files.
 
+mod near;
 pub(crate) mod opened;
 mod pattern;
 mod range;
@@ -16,6 +17,7 @@ use forebay_base::{ErrorKind, NsPath};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{StreamExt, TryStreamExt};
+use near::Near;
 use opened::Opened;
 use parking_lot::RwLock;
 use pattern::Pattern;
@@ -55,6 +57,7 @@ pub(crate) struct FileInner {
     /// Held while the file turns to another version.
     turning: tokio::sync::Mutex<()>,
     pattern: Pattern,
+    near: Near,
 }
 
 impl Client {
@@ -79,6 +82,7 @@ impl Client {
                 handed_out: AtomicBool::new(false),
                 turning: tokio::sync::Mutex::new(()),
                 pattern: Pattern::default(),
+                near: Near::default(),
             }),
         })
     }
@@ -117,6 +121,11 @@ impl File {
     /// [`read_at`](File::read_at) into a buffer of the caller. Returns how many bytes were read; after an error the buffer
     /// may hold anything.
     pub async fn read_at_into(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        // Reads that never wait must still give other tasks their turn.
+        tokio::task::coop::consume_budget().await;
+        if let Some(length) = self.inner.read_hot(offset, buffer) {
+            return Ok(length);
+        }
         let deadline = Instant::now() + self.inner.client.config.deadlines.read;
         let mut backoff = Backoff::new();
         loop {
@@ -246,8 +255,13 @@ impl FileInner {
         read_ahead: u64,
         deadline: Instant,
     ) -> Result<(), ReadError> {
-        let range = at..at + out.len() as u64;
-        self.range(opened, range, read_ahead).fill(out, deadline).await
+        let done = self.read_near(opened, at, out, read_ahead).await;
+        if done == out.len() {
+            return Ok(());
+        }
+        let range = at + done as u64..at + out.len() as u64;
+        let mut reader = self.range(opened, range, read_ahead);
+        reader.fill(&mut out[done..], deadline).await
     }
 
     fn range(self: &Arc<Self>, opened: &Arc<Opened>, range: Range<u64>, read_ahead: u64) -> RangeReader {

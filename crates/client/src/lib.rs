@@ -45,6 +45,7 @@ mod client;
 mod data;
 mod file;
 mod list;
+mod local;
 mod path;
 mod request_ids;
 mod rpc;

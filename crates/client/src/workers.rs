@@ -6,9 +6,10 @@ use crate::client::cluster;
 use crate::config::ClientConfig;
 use crate::data::pool::Pool;
 use crate::error::Result;
+use crate::local::links::Links;
 use crate::rpc::{Masters, lazy_channel};
 use crate::types::WorkerInfo;
-use forebay_base::BlockId;
+use forebay_base::{BlockId, BlockIndex, FileId};
 use forebay_placement::{Candidate, owners};
 use forebay_proto::v1::WorkersRequest;
 use health::Health;
@@ -41,6 +42,7 @@ pub(crate) struct Table {
     fetched: Instant,
     workers: Vec<Arc<Worker>>,
     candidates: Vec<Candidate>,
+    any_near: bool,
 }
 
 /// Whether a worker on this host comes before the owner of a block.
@@ -60,13 +62,16 @@ pub(crate) struct Worker {
     pub(crate) same_host: bool,
     pub(crate) health: Health,
     pub(crate) pool: Arc<Pool>,
+    /// For descriptors; only of a worker on this host.
+    pub(crate) links: Links,
     control: OnceLock<Channel>,
 }
 
 impl Workers {
     /// Fetches the list for the first time.
     pub(crate) async fn connect(masters: Arc<Masters>, config: Arc<ClientConfig>) -> Result<Arc<Workers>> {
-        let empty = Table { epoch: 0, fetched: Instant::now(), workers: Vec::new(), candidates: Vec::new() };
+        let empty =
+            Table { epoch: 0, fetched: Instant::now(), workers: Vec::new(), candidates: Vec::new(), any_near: false };
         let workers = Workers {
             host_id: host_id(),
             table: RwLock::new(Arc::new(empty)),
@@ -142,7 +147,8 @@ impl Workers {
         let table = Table {
             epoch: reply.epoch,
             fetched: Instant::now(),
-            candidates: workers.iter().map(|worker| candidate(worker)).collect(),
+            candidates: workers.iter().map(candidate).collect(),
+            any_near: workers.iter().any(|worker| worker.same_host),
             workers,
         };
         *self.table.write() = Arc::new(table);
@@ -162,6 +168,7 @@ impl Workers {
             same_host,
             health: Health::new(),
             pool: Pool::new(&info, &self.config),
+            links: Links::new(&info),
             control: OnceLock::new(),
             info,
         })
@@ -169,6 +176,17 @@ impl Workers {
 }
 
 impl Table {
+    /// The worker on this host that reads a file for us; of several the one that ranks first, so that all clients use the same one.
+    pub(crate) fn near(&self, file: FileId) -> Option<&Arc<Worker>> {
+        if !self.any_near {
+            return None;
+        }
+        let block = BlockId { file, index: BlockIndex(0) };
+        owners(block, &self.candidates, self.candidates.len())
+            .into_iter()
+            .find_map(|id| self.workers.iter().find(|worker| worker.info.id == id && worker.same_host))
+    }
+
     /// All workers.
     pub(crate) fn workers(&self) -> &[Arc<Worker>] {
         &self.workers

@@ -1,5 +1,7 @@
 //! Metadata calls: retries, request ids, listings that are taken up again.
 
+#![allow(clippy::unwrap_used)]
+
 mod fake;
 
 use fake::FakeCluster;

@@ -1,6 +1,9 @@
 //! Reading, with workers that fail in every way they can: every byte is compared, and no fault reaches the caller that another
 //! worker could mend.
 
+#![allow(clippy::unwrap_used)]
+
+#[macro_use]
 mod fake;
 
 use fake::worker::Fault;
@@ -48,7 +51,7 @@ async fn positioned_reads_of_all_shapes() {
             let got = file.read_at(offset, length).await.unwrap();
             let start = (offset as usize).min(expected.len());
             let end = start.saturating_add(length).min(expected.len());
-            assert_eq!(got, expected[start..end], "{length} bytes at {offset}, frames of {frame_len}");
+            same!(got, expected[start..end], "{length} bytes at {offset}, frames of {frame_len}");
         }
     }
 }
@@ -58,7 +61,7 @@ async fn blocks_are_read_at_their_owners_and_connections_are_used_again() {
     let cluster = FakeCluster::start(3).await;
     let expected = cluster.put("/a", 64 * BLOCK as usize, BLOCK);
     let file = cluster.client().await.open("/a").await.unwrap();
-    assert_eq!(file.read_at(0, expected.len()).await.unwrap(), expected);
+    same!(file.read_at(0, expected.len()).await.unwrap(), expected);
     let reads = cluster.reads();
     assert_eq!(reads.iter().sum::<usize>(), 64, "one request a block: {reads:?}");
     assert!(reads.iter().all(|reads| *reads > 10), "spread over the workers: {reads:?}");
@@ -66,7 +69,7 @@ async fn blocks_are_read_at_their_owners_and_connections_are_used_again() {
     for n in 0..1000u64 {
         let offset = n * 7919 % (expected.len() as u64 - 4096);
         let got = file.read_at(offset, 4096).await.unwrap();
-        assert_eq!(got, expected[offset as usize..][..4096]);
+        same!(got, expected[offset as usize..][..4096]);
     }
     let after: usize = cluster.workers.iter().map(|w| w.connections.load(Ordering::Relaxed)).sum();
     assert_eq!(before, after);
@@ -99,7 +102,7 @@ async fn a_fault_of_the_first_worker_is_no_error() {
         let owner = cluster.reads().iter().position(|reads| *reads == 1).unwrap();
         *cluster.workers[owner].always.lock() = fault.clone();
         let got = file.read_at(0, expected.len()).await;
-        assert_eq!(got.unwrap(), expected, "{fault:?}");
+        same!(got.unwrap(), expected, "{fault:?}");
     }
 }
 
@@ -111,7 +114,7 @@ async fn goes_on_from_the_byte_reached() {
     for worker in &cluster.workers {
         worker.plan([Fault::Reset(100_000)]);
     }
-    assert_eq!(file.read_at(5, expected.len()).await.unwrap(), expected[5..]);
+    same!(file.read_at(5, expected.len()).await.unwrap(), expected[5..]);
     let reads: Vec<_> = cluster.workers.iter().flat_map(|w| w.reads.lock().clone()).collect();
     let mut offsets: Vec<u64> = reads.iter().map(|head| head.offset).collect();
     offsets.sort_unstable();
@@ -127,7 +130,7 @@ async fn damaged_bytes_are_asked_again_with_verify_and_never_handed_out() {
     let expected = cluster.put("/a", 100_000, BLOCK);
     let file = cluster.client().await.open("/a").await.unwrap();
     cluster.workers[0].plan([Fault::Flip(40_000)]);
-    assert_eq!(file.read_at(0, 100_000).await.unwrap(), expected);
+    same!(file.read_at(0, 100_000).await.unwrap(), expected);
     let reads = cluster.workers[0].reads.lock().clone();
     let asked: Vec<_> = reads.iter().map(|head| (head.offset, head.verify)).collect();
     assert_eq!(asked, [(0, false), (32_768, true)]);
@@ -146,7 +149,7 @@ async fn a_dead_worker_is_avoided_and_asked_again_later() {
     cluster.workers[0].stop();
     let started = std::time::Instant::now();
     for _ in 0..3 {
-        assert_eq!(file.read_at(0, expected.len()).await.unwrap(), expected);
+        same!(file.read_at(0, expected.len()).await.unwrap(), expected);
     }
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     // It comes back under another address, with a newer list of workers.
@@ -155,7 +158,7 @@ async fn a_dead_worker_is_avoided_and_asked_again_later() {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while cluster.workers[0].reads.lock().is_empty() {
         let reopened = cluster.client().await.open("/a").await.unwrap();
-        assert_eq!(reopened.read_at(0, expected.len()).await.unwrap(), expected);
+        same!(reopened.read_at(0, expected.len()).await.unwrap(), expected);
         assert!(tokio::time::Instant::now() < deadline);
     }
 }
@@ -166,12 +169,12 @@ async fn a_worker_that_stalled_takes_its_share_again() {
     let expected = cluster.put("/a", 16 * BLOCK as usize, BLOCK);
     let file = cluster.client().await.open("/a").await.unwrap();
     *cluster.workers[0].always.lock() = Fault::Stall(10);
-    assert_eq!(file.read_at(0, expected.len()).await.unwrap(), expected);
+    same!(file.read_at(0, expected.len()).await.unwrap(), expected);
     *cluster.workers[0].always.lock() = Fault::None;
     let before = cluster.reads()[0];
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while cluster.reads()[0] < before + 20 {
-        assert_eq!(file.read_at(0, expected.len()).await.unwrap(), expected);
+        same!(file.read_at(0, expected.len()).await.unwrap(), expected);
         assert!(tokio::time::Instant::now() < deadline, "{:?}", cluster.reads());
     }
 }
@@ -182,7 +185,7 @@ async fn idle_connections_that_were_closed_are_no_failure() {
     let expected = cluster.put("/a", 10_000, BLOCK);
     let file = cluster.client().await.open("/a").await.unwrap();
     for _ in 0..5 {
-        assert_eq!(file.read_at(0, 10_000).await.unwrap(), expected);
+        same!(file.read_at(0, 10_000).await.unwrap(), expected);
         cluster.workers[0].close_connections();
     }
     assert_eq!(cluster.workers[0].connections.load(Ordering::Relaxed), 5);
@@ -215,7 +218,7 @@ async fn expired_tickets_are_renewed_without_a_word() {
     file.read_at(0, 10).await.unwrap();
     let opens = cluster.state.opens.load(Ordering::Relaxed);
     cluster.state.tickets_from.store(opens + 1, Ordering::Relaxed);
-    assert_eq!(file.read_at(0, expected.len()).await.unwrap(), expected);
+    same!(file.read_at(0, expected.len()).await.unwrap(), expected);
     assert_eq!(cluster.state.opens.load(Ordering::Relaxed), opens + 1, "one open for all blocks");
 }
 
@@ -231,9 +234,9 @@ async fn a_changed_file_is_turned_to_before_the_first_byte_and_a_conflict_after_
     let newer = content(2 * BLOCK as usize + 77, 99);
     cluster.put_bytes("/a", newer.clone(), BLOCK);
 
-    assert_eq!(untouched.read_at(0, 10 * BLOCK as usize).await.unwrap(), newer);
+    same!(untouched.read_at(0, 10 * BLOCK as usize).await.unwrap(), newer);
     assert_eq!(untouched.entry().version, 2);
-    assert_eq!(whole(&streamed).await, newer);
+    same!(whole(&streamed).await, newer);
     let error = begun.read_at(0, 10).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     assert_eq!(begun.entry().version, 1);
@@ -252,10 +255,10 @@ async fn streams_bring_every_byte_in_order() {
     {
         let expected = cluster.put("/a", length, block);
         let file = cluster.client().await.open("/a").await.unwrap();
-        assert_eq!(whole(&file).await, expected, "{length} bytes, blocks of {block}");
+        same!(whole(&file).await, expected, "{length} bytes, blocks of {block}");
         if length > 2_000_000 {
             let part: Vec<_> = file.stream(777..=1_999_999).try_collect().await.unwrap();
-            assert_eq!(part.concat(), expected[777..2_000_000]);
+            same!(part.concat(), expected[777..2_000_000]);
         }
     }
 }
@@ -353,13 +356,13 @@ async fn the_reader_seeks_and_reads() {
     let mut reader = file.reader();
     let mut buffer = vec![0; 100_000];
     reader.read_exact(&mut buffer).await.unwrap();
-    assert_eq!(buffer, expected[..100_000]);
+    same!(buffer, expected[..100_000]);
     for from in [4_999_990u64, 100_000, 200_000, 150_000, 0, 5_000_000, 6_000_000] {
         reader.seek(std::io::SeekFrom::Start(from)).await.unwrap();
         let mut rest = Vec::new();
         let read = (&mut reader).take(1_500_000).read_to_end(&mut rest).await.unwrap();
         let start = (from as usize).min(expected.len());
-        assert_eq!(rest, expected[start..(start + read)], "from {from}");
+        same!(rest, expected[start..(start + read)], "from {from}");
         assert_eq!(read, (expected.len() - start).min(1_500_000));
     }
     assert_eq!(reader.seek(std::io::SeekFrom::End(-10)).await.unwrap(), 4_999_990);

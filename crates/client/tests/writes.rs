@@ -1,5 +1,8 @@
 //! Writing: parts, resends, leases; every byte that the store ends up with is compared.
 
+#![allow(clippy::unwrap_used)]
+
+#[macro_use]
 mod fake;
 
 use fake::worker::Fault;
@@ -70,7 +73,7 @@ async fn nothing_is_visible_before_close_and_an_existing_file_is_not_replaced() 
     let mut writer = client.create("/a", options).await.unwrap();
     writer.write("new").await.unwrap();
     writer.close().await.unwrap();
-    assert_eq!(stored(&cluster, "/a").unwrap(), "new");
+    same!(stored(&cluster, "/a").unwrap(), "new");
 }
 
 #[tokio::test]
@@ -171,7 +174,7 @@ async fn a_lost_reply_to_complete_is_asked_for_again() {
     writer.write("content").await.unwrap();
     cluster.state.lose_replies.store(1, Ordering::Relaxed);
     writer.close().await.unwrap();
-    assert_eq!(stored(&cluster, "/a").unwrap(), "content");
+    same!(stored(&cluster, "/a").unwrap(), "content");
     let metas = cluster.state.mutations.lock().clone();
     assert_eq!(metas.iter().map(|meta| meta.sequence).collect::<Vec<_>>(), [1, 2, 2]);
 }

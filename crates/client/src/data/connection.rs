@@ -7,6 +7,7 @@ use forebay_proto::frame::{
 };
 use prost::Message;
 use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// Bytes of the receive buffer. The whole answer to a 16 KiB read fits, so that it costs one system call; bodies of larger ones go
@@ -25,21 +26,35 @@ pub(crate) struct Connection {
     request: u64,
     /// A request before this one was answered, so a failure may just mean that the worker closed an idle connection.
     pub(crate) used_before: bool,
+    /// A request is being sent. If this is seen later, its sender was dropped in the middle of it.
+    sending: bool,
 }
 
 /// A frame of an answer. A `Data` frame's body follows on the connection.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Data { head: DataHead, body_len: u64 },
+    Data {
+        head: DataHead,
+        body_len: u64,
+    },
     Done(DoneHead),
     Written(WrittenHead),
-    LocalOpened(LocalOpenedHead),
+    /// Descriptors came with it: [`Connection::take_descriptors`].
+    LocalOpened,
     Error(ErrorHead),
 }
 
 impl Connection {
     pub(crate) fn new(socket: Socket) -> Connection {
-        Connection { socket, buffer: vec![0; BUFFER_LEN], start: 0, end: 0, request: 0, used_before: false }
+        Connection {
+            socket,
+            buffer: vec![0; BUFFER_LEN],
+            start: 0,
+            end: 0,
+            request: 0,
+            used_before: false,
+            sending: false,
+        }
     }
 
     /// Sends a request with a body.
@@ -50,12 +65,22 @@ impl Connection {
         body: &[&[u8]],
         patience: Duration,
     ) -> Result<Sent, Fault> {
+        if std::mem::replace(&mut self.sending, true) {
+            return Err(Fault::Broken("an earlier request was sent in part only".to_owned()));
+        }
         self.request += 1;
         let body_len: usize = body.iter().map(|slice| slice.len()).sum();
         let start = encode_frame(kind, self.request, head, body_len as u64);
         let mut bufs: Vec<IoSlice<'_>> =
             std::iter::once(&start[..]).chain(body.iter().copied()).map(IoSlice::new).collect();
-        self.socket.write_all(&mut bufs, patience).await
+        let sent = self.socket.write_all(&mut bufs, patience).await?;
+        self.sending = sent != Sent::All;
+        Ok(sent)
+    }
+
+    /// The descriptors that came with the last answer.
+    pub(crate) fn take_descriptors(&self) -> Vec<OwnedFd> {
+        self.socket.take_descriptors()
     }
 
     /// The next frame of the answer to the last request. What may still come of an earlier answer, whose bytes were all
@@ -145,7 +170,7 @@ fn decode(header: &Header, head: &[u8]) -> Result<Answer, Fault> {
         Kind::Done => Answer::Done(decode_head(head)?),
         Kind::Error => Answer::Error(decode_head(head)?),
         Kind::Written => Answer::Written(decode_head(head)?),
-        Kind::LocalOpened => Answer::LocalOpened(decode_head(head)?),
+        Kind::LocalOpened => decode_head::<LocalOpenedHead>(head).map(|_| Answer::LocalOpened)?,
         Kind::Read | Kind::WritePart | Kind::LocalOpen | Kind::LocalFill | Kind::LocalClose => {
             return Err(unexpected(header.kind));
         }
@@ -157,6 +182,6 @@ fn decode(header: &Header, head: &[u8]) -> Result<Answer, Fault> {
 }
 
 /// A peer that breaks the protocol.
-pub(super) fn unexpected(what: impl std::fmt::Debug) -> Fault {
+pub(crate) fn unexpected(what: impl std::fmt::Debug) -> Fault {
     Fault::Broken(format!("unexpected answer {what:?}"))
 }

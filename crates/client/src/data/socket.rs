@@ -3,18 +3,25 @@
 //! All operations first try without waiting, and only make a timer when they must wait.
 
 use super::fault::Fault;
+use parking_lot::Mutex;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
 
+/// Descriptors of one answer.
+const DESCRIPTORS_MAX: usize = 2;
+
 /// A connected socket.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
-    Unix(UnixStream),
+    /// With the descriptors that came and were not taken.
+    Unix(UnixStream, Mutex<Vec<OwnedFd>>),
 }
 
 /// What ended the sending of a request.
@@ -44,7 +51,7 @@ impl Socket {
             .await
             .map_err(|_| Fault::Silent(patience))?
             .map_err(|error| Fault::Broken(format!("cannot connect to {}: {error}", path.display())))?;
-        Ok(Socket::Unix(socket))
+        Ok(Socket::Unix(socket, Mutex::default()))
     }
 
     /// Reads into `bufs` in turn; 0 when the peer has closed.
@@ -52,7 +59,7 @@ impl Socket {
         loop {
             let read = match self {
                 Socket::Tcp(socket) => socket.try_read_vectored(bufs),
-                Socket::Unix(socket) => socket.try_read_vectored(bufs),
+                Socket::Unix(socket, descriptors) => receive(socket, bufs, descriptors),
             };
             match read {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -89,7 +96,7 @@ impl Socket {
         let bufs = &bufs[..bufs.len().min(1024)];
         match self {
             Socket::Tcp(socket) => socket.try_write_vectored(bufs),
-            Socket::Unix(socket) => socket.try_write_vectored(bufs),
+            Socket::Unix(socket, _) => socket.try_write_vectored(bufs),
         }
     }
 
@@ -98,7 +105,7 @@ impl Socket {
         let ready = async {
             match self {
                 Socket::Tcp(socket) => socket.ready(interest).await,
-                Socket::Unix(socket) => socket.ready(interest).await,
+                Socket::Unix(socket, _) => socket.ready(interest).await,
             }
         };
         match tokio::time::timeout(patience, ready).await {
@@ -106,6 +113,23 @@ impl Socket {
             Err(_) => Err(Fault::Silent(patience)),
         }
     }
+}
+
+/// Reads as `try_read_vectored` does, and keeps the descriptors that come with the bytes.
+fn receive(socket: &UnixStream, bufs: &mut [IoSliceMut<'_>], descriptors: &Mutex<Vec<OwnedFd>>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received =
+        socket.try_io(Interest::READABLE, || Ok(recvmsg(socket, bufs, &mut control, RecvFlags::CMSG_CLOEXEC)?))?;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            let mut kept = descriptors.lock();
+            // More than one answer brings is nothing that was asked for: dropping them closes them.
+            let room = DESCRIPTORS_MAX - kept.len();
+            kept.extend(received.take(room));
+        }
+    }
+    Ok(received.bytes)
 }
 
 /// Makes the kernel break a connection to a host that is gone: within 10 seconds, whether we are sending or waiting.
@@ -118,11 +142,21 @@ fn notice_dead_hosts(socket: &TcpStream) -> rustix::io::Result<()> {
     sockopt::set_tcp_user_timeout(socket, 10_000)
 }
 
+impl Socket {
+    /// The descriptors that came with the last answer.
+    pub(crate) fn take_descriptors(&self) -> Vec<OwnedFd> {
+        match self {
+            Socket::Tcp(_) => Vec::new(),
+            Socket::Unix(_, descriptors) => std::mem::take(&mut descriptors.lock()),
+        }
+    }
+}
+
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Socket::Tcp(socket) => socket.as_fd(),
-            Socket::Unix(socket) => socket.as_fd(),
+            Socket::Unix(socket, _) => socket.as_fd(),
         }
     }
 }

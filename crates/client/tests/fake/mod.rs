@@ -2,9 +2,20 @@
 //! breaks connections, refuses tickets. What a real worker does right is tested against a real one.
 
 // Each test file uses its share of this.
-#![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(dead_code, unused_macros, unreachable_pub, missing_docs, clippy::unwrap_used)]
+
+/// Compares bytes; a failure does not print them all.
+macro_rules! same {
+    ($got:expr, $expected:expr) => {
+        same!($got, $expected, "other bytes were read")
+    };
+    ($got:expr, $expected:expr, $($message:tt)*) => {
+        assert!($got == $expected, $($message)*)
+    };
+}
 
 pub mod master;
+pub mod near;
 pub mod worker;
 
 use bytes::Bytes;

@@ -1,0 +1,217 @@
+//! Reading a file through the descriptors of a worker on this host, as far as that goes.
+
+use super::FileInner;
+use super::opened::Opened;
+use crate::buffers::CHUNK;
+use crate::data::fault::Fault;
+use crate::local::file::{LocalFile, Miss, Waiting};
+use crate::metrics;
+use crate::workers::Worker;
+use forebay_base::WorkerId;
+use forebay_proto::frame::LocalFillHead;
+use parking_lot::{Mutex, RwLock};
+use std::ops::Range;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// The longest read that is done at once, without letting other tasks run.
+pub(super) const AT_ONCE_MAX: usize = CHUNK;
+/// After descriptors could not be had, or a range could not be cached, the network is used for so long.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Where a file keeps its descriptors, if it has any.
+#[derive(Debug, Default)]
+pub(super) struct Near {
+    file: RwLock<Option<(WorkerId, Weak<LocalFile>)>>,
+    /// Held while descriptors are asked for.
+    opening: tokio::sync::Mutex<()>,
+    retry_at: Mutex<Option<Instant>>,
+}
+
+impl Near {
+    fn get(&self, opened: &Opened) -> Option<(WorkerId, Arc<LocalFile>)> {
+        let current = self.file.read();
+        let (worker, file) = current.as_ref()?;
+        let file = file.upgrade().filter(|file| file.id() == opened.file_id())?;
+        Some((*worker, file))
+    }
+
+    /// Whether it makes sense to ask for descriptors now.
+    fn may_try(&self) -> bool {
+        let mut retry_at = self.retry_at.lock();
+        match *retry_at {
+            Some(at) if Instant::now() < at => false,
+            _ => {
+                *retry_at = None;
+                true
+            }
+        }
+    }
+
+    fn pause(&self) {
+        *self.retry_at.lock() = Some(Instant::now() + RETRY_AFTER);
+    }
+}
+
+impl FileInner {
+    /// Reads what is cached here and in memory, without any waiting. Bytes that were read are handed out.
+    pub(super) fn read_hot(&self, offset: u64, buffer: &mut [u8]) -> Option<usize> {
+        if buffer.len() > AT_ONCE_MAX {
+            return None;
+        }
+        // Locked until the bytes are handed out, so that the version cannot be exchanged in between.
+        let opened = self.opened.read();
+        let (_, file) = self.near.get(&opened)?;
+        let length = super::clamp(&opened, offset, buffer.len());
+        file.read(offset, &mut buffer[..length], Waiting::Forbidden).ok()?;
+        self.handed_out.store(true, std::sync::atomic::Ordering::Release);
+        metrics::local_bytes().increment(length as u64);
+        Some(length)
+    }
+
+    /// Reads from the start of `out` as far as descriptors serve. Returns how many bytes that were; the rest is for the network.
+    pub(super) async fn read_near(&self, opened: &Opened, offset: u64, out: &mut [u8], read_ahead: u64) -> usize {
+        let mut done = 0;
+        // One attempt for each of: the descriptors at hand, a fill, new descriptors and another fill.
+        let mut attempts = 3;
+        while done < out.len() {
+            let Some((worker, file)) = self.near_file(opened).await else {
+                break;
+            };
+            let at = offset + done as u64;
+            let end = super::stream::cut(at, 1).min(offset + out.len() as u64);
+            let piece = &mut out[done..][..(end - at) as usize];
+            let miss = match read_piece(&file, at, piece).await {
+                Ok(()) => {
+                    metrics::local_bytes().increment(piece.len() as u64);
+                    done += piece.len();
+                    // Pieces in memory never wait, so other tasks must be given their turn.
+                    tokio::task::coop::consume_budget().await;
+                    continue;
+                }
+                Err(miss) => miss,
+            };
+            attempts -= 1;
+            let rest = at..offset + out.len() as u64;
+            if attempts == 0 {
+                self.near.pause();
+                break;
+            }
+            if !self.mend(&worker, &file, opened, rest, miss, read_ahead).await {
+                break;
+            }
+        }
+        done
+    }
+
+    /// The descriptors of the file, asked for if need be.
+    async fn near_file(&self, opened: &Opened) -> Option<(Arc<Worker>, Arc<LocalFile>)> {
+        let table = self.client.workers.table();
+        let worker = table.near(opened.file_id())?;
+        if let Some((id, file)) = self.near.get(opened)
+            && id == worker.info.id
+        {
+            return Some((worker.clone(), file));
+        }
+        if opened.entry.length == 0 || !self.near.may_try() {
+            return None;
+        }
+        let _opening = self.near.opening.lock().await;
+        if let Some((id, file)) = self.near.get(opened)
+            && id == worker.info.id
+        {
+            return Some((worker.clone(), file));
+        }
+        let file = match self.client.local_files.get(worker.info.id, opened.file_id()) {
+            Some(file) => file,
+            None => match self.lease(worker, opened).await {
+                Ok(file) => file?,
+                Err(fault) => {
+                    tracing::debug!(%fault, worker = %worker.info.unix_socket, "no descriptors, reading over the network");
+                    self.near.pause();
+                    return None;
+                }
+            },
+        };
+        *self.near.file.write() = Some((worker.info.id, Arc::downgrade(&file)));
+        Some((worker.clone(), file))
+    }
+
+    async fn lease(&self, worker: &Worker, opened: &Opened) -> Result<Option<Arc<LocalFile>>, Fault> {
+        let deadlines = &self.client.config.deadlines;
+        let id = opened.file_id();
+        let Some(link) = worker.links.get(id, deadlines.worker_connect).await? else {
+            self.near.pause();
+            return Ok(None);
+        };
+        let file = link.open(opened.ticket(), id, opened.entry.length, deadlines.worker_silence).await?;
+        let file = Arc::new(file);
+        self.client.local_files.insert(worker.info.id, &file);
+        Ok(Some(file))
+    }
+
+    /// Does what may make a missed read succeed. False when the network is the better way.
+    async fn mend(
+        &self,
+        worker: &Arc<Worker>,
+        file: &Arc<LocalFile>,
+        opened: &Opened,
+        range: Range<u64>,
+        miss: Miss,
+        read_ahead: u64,
+    ) -> bool {
+        match miss {
+            Miss::WouldBlock => false,
+            Miss::Gone => {
+                self.client.local_files.remove(worker.info.id, file);
+                true
+            }
+            Miss::Missing if self.no_cache => false,
+            Miss::Missing | Miss::Damaged if !self.near.may_try() => false,
+            Miss::Missing | Miss::Damaged => {
+                let verify = miss == Miss::Damaged;
+                if verify {
+                    metrics::checksum_errors().increment(1);
+                }
+                let head = LocalFillHead {
+                    ticket: opened.ticket(),
+                    offset: range.start,
+                    length: range.end - range.start,
+                    read_ahead,
+                    verify,
+                };
+                let filled = file.link().fill(&head, self.client.config.deadlines.worker_silence).await;
+                match filled {
+                    Some(Ok(done)) => {
+                        metrics::served(done.hit, done.missed);
+                        true
+                    }
+                    Some(Err(fault)) => {
+                        if matches!(fault, Fault::Silent(_)) {
+                            worker.health.failed(tokio::time::Instant::now());
+                        }
+                        self.near.pause();
+                        false
+                    }
+                    None => false,
+                }
+            }
+        }
+    }
+}
+
+/// Reads a piece: at once if it is in memory, else on a thread that may wait for a disk.
+async fn read_piece(file: &Arc<LocalFile>, at: u64, out: &mut [u8]) -> Result<(), Miss> {
+    match file.read(at, out, Waiting::Forbidden) {
+        Err(Miss::WouldBlock) => {}
+        result => return result,
+    }
+    let (file, length) = (file.clone(), out.len());
+    let read = tokio::task::spawn_blocking(move || {
+        let mut bytes = vec![0; length];
+        file.read(at, &mut bytes, Waiting::Allowed).map(|()| bytes)
+    });
+    let bytes = read.await.unwrap_or(Err(Miss::Gone))?;
+    out.copy_from_slice(&bytes);
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! The Unix connection to a worker on which descriptors are leased.
+//!
+//! The hard problem is to notice its end in time. When it ends the worker may punch holes into files that we hold open, and a read
+//! of a hole gives zeros. It waits [`LEASE_GRACE`] before it does (so does one that was started anew), and every read through descriptors
+//! is only believed if the connection was seen alive less than that before the read was over: [`Link::is_alive`].
+
+use super::file::LocalFile;
+use crate::data::connection::{Answer, Connection, unexpected};
+use crate::data::fault::Fault;
+use crate::data::socket::{Sent, Socket};
+use bytes::Bytes;
+use forebay_base::FileId;
+use forebay_proto::frame::{DoneHead, Kind, LEASE_GRACE, LocalCloseHead, LocalFillHead, LocalOpenHead};
+use parking_lot::Mutex;
+use rustix::net::{RecvFlags, recv};
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long the connection is believed to be alive after it was looked at: well below the grace, for the read itself takes
+/// time too.
+const BELIEVED: Duration = LEASE_GRACE.checked_div(4).expect("four is not zero");
+
+/// A connection with the leases on it.
+#[derive(Debug)]
+pub(crate) struct Link {
+    connection: tokio::sync::Mutex<Connection>,
+    /// The same socket, to look at it while a request is under way.
+    probe: OwnedFd,
+    began: Instant,
+    /// When it was seen alive last, in milliseconds since `began`.
+    alive_ms: AtomicU64,
+    broken: AtomicBool,
+    leases: Mutex<Leases>,
+}
+
+/// How often each file is open here, and which are to be given back.
+#[derive(Debug, Default)]
+struct Leases {
+    open: HashMap<FileId, usize>,
+    closing: Vec<FileId>,
+}
+
+impl Link {
+    pub(crate) async fn connect(path: &Path, patience: Duration) -> Result<Arc<Link>, Fault> {
+        let began = Instant::now();
+        let socket = Socket::unix(path, patience).await?;
+        let probe = socket.as_fd().try_clone_to_owned()?;
+        Ok(Arc::new(Link {
+            connection: tokio::sync::Mutex::new(Connection::new(socket)),
+            probe,
+            began,
+            alive_ms: AtomicU64::new(0),
+            broken: AtomicBool::new(false),
+            leases: Mutex::default(),
+        }))
+    }
+
+    /// Whether the leases were good a moment ago, so that what was read through descriptors until now is right.
+    pub(crate) fn is_alive(&self) -> bool {
+        if self.broken.load(Ordering::Relaxed) {
+            return false;
+        }
+        let now_ms = self.began.elapsed().as_millis() as u64;
+        if now_ms.saturating_sub(self.alive_ms.load(Ordering::Relaxed)) < BELIEVED.as_millis() as u64 {
+            return true;
+        }
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let alive = match recv(&self.probe, &mut [0; 1], flags) {
+            Ok((_, bytes)) => bytes > 0,
+            Err(error) => matches!(error, rustix::io::Errno::AGAIN | rustix::io::Errno::INTR),
+        };
+        match alive {
+            true => self.alive_ms.store(now_ms, Ordering::Relaxed),
+            false => self.broken.store(true, Ordering::Relaxed),
+        }
+        alive
+    }
+
+    /// Leases a file.
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        ticket: Bytes,
+        file: FileId,
+        length: u64,
+        patience: Duration,
+    ) -> Result<LocalFile, Fault> {
+        let connection = self.connection.lock();
+        let mut connection = tokio::time::timeout(patience, connection).await.map_err(|_| Fault::Silent(patience))?;
+        let lease = self.take_lease(file);
+        let opened = self.open_on(&mut connection, ticket, patience).await;
+        // Before `lease` is dropped on a failure: the worker may have given it.
+        let (data, sums) = opened.inspect_err(|fault| self.note(fault))?;
+        LocalFile::new(lease, length, data, sums)
+    }
+
+    async fn open_on(
+        &self,
+        connection: &mut Connection,
+        ticket: Bytes,
+        patience: Duration,
+    ) -> Result<(OwnedFd, OwnedFd), Fault> {
+        self.close_unused(connection, patience).await?;
+        let head = LocalOpenHead { ticket };
+        request(connection, Kind::LocalOpen, &head, patience).await?;
+        match connection.answer(patience).await? {
+            Answer::LocalOpened => {}
+            Answer::Error(error) => return Err(Fault::refused(error)),
+            other => return Err(unexpected(other)),
+        }
+        let mut descriptors = connection.take_descriptors().into_iter();
+        match (descriptors.next(), descriptors.next()) {
+            (Some(data), Some(sums)) => Ok((data, sums)),
+            _ => Err(Fault::Broken("an answer without descriptors".to_owned())),
+        }
+    }
+
+    /// Has the worker cache a range. None when the connection is busy with another request: reading over the network is quicker
+    /// than waiting for it.
+    pub(crate) async fn fill(&self, head: &LocalFillHead, patience: Duration) -> Option<Result<DoneHead, Fault>> {
+        let mut connection = self.connection.try_lock().ok()?;
+        let filled = async {
+            request(&mut connection, Kind::LocalFill, head, patience).await?;
+            match connection.answer(patience).await? {
+                Answer::Done(done) => Ok(done),
+                Answer::Error(error) => Err(Fault::refused(error)),
+                other => Err(unexpected(other)),
+            }
+        };
+        Some(filled.await.inspect_err(|fault| self.note(fault)))
+    }
+
+    /// Gives back what nobody has open any more. The answers are skipped by the next request.
+    async fn close_unused(&self, connection: &mut Connection, patience: Duration) -> Result<(), Fault> {
+        let unused = self.leases.lock().take_unused();
+        for file in unused {
+            let head = LocalCloseHead { inode: file.inode.0, version: file.version };
+            request(connection, Kind::LocalClose, &head, patience).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives back what nobody has open any more, unless the connection is busy: whoever uses it does so then.
+    pub(crate) async fn tidy(&self, patience: Duration) {
+        if let Ok(mut connection) = self.connection.try_lock()
+            && let Err(fault) = self.close_unused(&mut connection, patience).await
+        {
+            self.note(&fault);
+        }
+    }
+
+    fn note(&self, fault: &Fault) {
+        if matches!(fault, Fault::Broken(_)) {
+            self.broken.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn take_lease(self: &Arc<Self>, file: FileId) -> Lease {
+        *self.leases.lock().open.entry(file).or_default() += 1;
+        Lease { link: self.clone(), file }
+    }
+}
+
+impl Leases {
+    fn take_unused(&mut self) -> Vec<FileId> {
+        let open = &self.open;
+        let mut unused = std::mem::take(&mut self.closing);
+        unused.retain(|file| !open.contains_key(file));
+        unused.sort_unstable();
+        unused.dedup();
+        unused
+    }
+}
+
+/// Sends a request without a body.
+async fn request(
+    connection: &mut Connection,
+    kind: Kind,
+    head: &impl prost::Message,
+    patience: Duration,
+) -> Result<(), Fault> {
+    match connection.send(kind, head, &[], patience).await? {
+        Sent::All => Ok(()),
+        // The peer is flooding us: the end of an earlier answer fits its socket's buffer.
+        Sent::Answered => Err(Fault::Broken("the worker does not read its requests".to_owned())),
+    }
+}
+
+/// That a file is open here. The worker is told when the last one of a file is gone.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    link: Arc<Link>,
+    file: FileId,
+}
+
+impl Lease {
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    pub(crate) fn file(&self) -> FileId {
+        self.file
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut leases = self.link.leases.lock();
+        if let Some(open) = leases.open.get_mut(&self.file) {
+            *open -= 1;
+            if *open == 0 {
+                leases.open.remove(&self.file);
+                leases.closing.push(self.file);
+            }
+        }
+    }
+}
