@@ -56,6 +56,55 @@ async fn a_check_says_what_is_wrong() {
     assert!(error.to_string().contains("cannot reach http://no-such-host.invalid"), "{error}");
 }
 
+/// Takes TLS connections with a certificate of its own for `localhost` and passes their bytes on; returns its port.
+async fn tls_relay(endpoint: &str, ca_file: &std::path::Path) -> u16 {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("certificate");
+    std::fs::write(ca_file, made.cert.pem()).expect("write");
+    let key = made.signing_key.serialize_der().try_into().expect("key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key))
+        .expect("config");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let server = endpoint.strip_prefix("http://").expect("http").to_owned();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let port = listener.local_addr().expect("address").port();
+    tokio::spawn(async move {
+        while let Ok((peer, _)) = listener.accept().await {
+            let (acceptor, server) = (acceptor.clone(), server.clone());
+            tokio::spawn(async move {
+                let Ok(mut peer) = acceptor.accept(peer).await else { return };
+                let mut server = tokio::net::TcpStream::connect(server).await.expect("server");
+                let _ = tokio::io::copy_bidirectional(&mut peer, &mut server).await;
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_verified() {
+    let server = Versitygw::start().await.expect("versitygw");
+    bucket(&server, "data").await;
+    let dir = tempfile::tempdir().expect("temp dir");
+    let ca_file = dir.path().join("ca.pem");
+    let port = tls_relay(server.endpoint(), &ca_file).await;
+    let endpoint = format!("https://localhost:{port}");
+    let error = refused(open_with(server.access(), "s3://data", &[("endpoint", &endpoint)])).await;
+    assert!(error.to_string().contains("no TLS connection"), "{error}");
+    let ca_file = ca_file.to_str().expect("utf-8");
+    let trusting = [("endpoint", endpoint.as_str()), ("ca_file", ca_file)];
+    open_with(server.access(), "s3://data", &trusting).check(Wanted::ReadWrite).await.expect("trusted");
+    let other_name = endpoint.replace("localhost", "127.0.0.1");
+    let misled = [("endpoint", other_name.as_str()), ("ca_file", ca_file)];
+    let error = refused(open_with(server.access(), "s3://data", &misled)).await;
+    assert!(error.to_string().contains("no TLS connection"), "{error}");
+    let missing = options(server.access(), &[("endpoint", "https://localhost"), ("ca_file", "/no/such/file")]);
+    let error = forebay_ufs::open("s3://data", &missing).expect_err("no file");
+    assert!(error.to_string().contains("option ca_file cannot be \"/no/such/file\""), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_come_from_files_and_change_with_them() {
     let server = Minio::start().await.expect("minio");

@@ -7,7 +7,7 @@ use reqsign_aws_v4::{
 };
 use reqsign_core::time::Timestamp;
 use reqsign_core::{
-    Context, FileRead, HttpSend, OsEnv, ProvideCredentialChain, ProvideCredentialDyn, SigningCredential,
+    Context, Env, FileRead, HttpSend, OsEnv, ProvideCredentialChain, ProvideCredentialDyn, SigningCredential,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,11 @@ pub(super) struct CredentialError {
 
 impl Credentials {
     pub(super) fn new(source: &CredentialSource, http: reqwest::Client) -> Credentials {
-        let context = Context::new().with_file_read(Files).with_http_send(Metadata(http)).with_env(OsEnv);
+        Credentials::in_environment(source, http, OsEnv)
+    }
+
+    fn in_environment(source: &CredentialSource, http: reqwest::Client, environment: impl Env) -> Credentials {
+        let context = Context::new().with_file_read(Files).with_http_send(Metadata(http)).with_env(environment);
         Credentials { provider: provider(source), context, source: describe(source), kept: Mutex::new(None) }
     }
 
@@ -162,5 +166,88 @@ impl HttpSend for Metadata {
         answer
             .body(body)
             .map_err(|error| reqsign_core::Error::unexpected("the metadata service's answer is odd").with_source(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reqsign_core::StaticEnv;
+    use std::collections::HashMap;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    fn credentials(source: CredentialSource, variables: &[(&str, &str)]) -> Credentials {
+        let envs: HashMap<String, String> =
+            variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(
+                rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                    .with_safe_default_protocol_versions()
+                    .expect("versions")
+                    .with_root_certificates(rustls::RootCertStore::empty())
+                    .with_no_client_auth(),
+            )
+            .build()
+            .expect("client");
+        Credentials::in_environment(&source, http, StaticEnv { home_dir: None, envs })
+    }
+
+    async fn id(credentials: &Credentials) -> String {
+        credentials.get().await.expect("credentials").expect("signed").access_key_id
+    }
+
+    #[tokio::test]
+    async fn the_environment_is_one_source_and_profiles_another() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let file = dir.path().join("credentials");
+        std::fs::write(&file, "[p]\naws_access_key_id = file\naws_secret_access_key = s\n").expect("write");
+        let file = file.to_str().expect("utf-8");
+        let variables =
+            [("AWS_ACCESS_KEY_ID", "env"), ("AWS_SECRET_ACCESS_KEY", "s"), ("AWS_SHARED_CREDENTIALS_FILE", file)];
+        assert_eq!(id(&credentials(CredentialSource::Environment, &variables)).await, "env");
+        assert_eq!(id(&credentials(CredentialSource::Automatic, &variables)).await, "env");
+        assert_eq!(id(&credentials(CredentialSource::Profile("p".into()), &variables)).await, "file");
+        let error = credentials(CredentialSource::Profile("q".into()), &variables).get().await.expect_err("no q");
+        assert_eq!(error.why, "no credentials from the profile: it has none");
+        assert!(credentials(CredentialSource::Anonymous, &variables).get().await.expect("none").is_none());
+    }
+
+    /// A container's metadata service whose answers are keys that live so many seconds, each with a new id.
+    async fn metadata_service(lives: Duration, answers: usize) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("address");
+        tokio::spawn(async move {
+            for number in 0..answers {
+                let (mut peer, _) = listener.accept().await.expect("accept");
+                let mut request = [0; 4096];
+                let _ = peer.read(&mut request).await;
+                let expires = Timestamp::now() + lives;
+                let body = format!(
+                    "{{\"AccessKeyId\":\"id{number}\",\"SecretAccessKey\":\"s\",\"Token\":\"t\",\"Expiration\":\"{expires}\"}}"
+                );
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+                let _ = peer.write_all(format!("{head}{body}").as_bytes()).await;
+            }
+        });
+        format!("http://{address}/keys")
+    }
+
+    #[tokio::test]
+    async fn keys_are_kept_while_fresh() {
+        let url = metadata_service(Duration::from_secs(3600), 1).await;
+        let kept = credentials(CredentialSource::InstanceMetadata, &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url)]);
+        assert_eq!(id(&kept).await, "id0");
+        assert_eq!(id(&kept).await, "id0");
+    }
+
+    #[tokio::test]
+    async fn keys_are_renewed_before_they_end_and_used_while_renewal_fails() {
+        let url = metadata_service(Duration::from_secs(60), 2).await;
+        let variables = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", url.as_str()), ("AWS_EC2_METADATA_DISABLED", "true")];
+        let renewed = credentials(CredentialSource::InstanceMetadata, &variables);
+        assert_eq!(id(&renewed).await, "id0");
+        assert_eq!(id(&renewed).await, "id1");
+        assert_eq!(id(&renewed).await, "id1", "the service is gone, the keys live on");
     }
 }
