@@ -1,4 +1,5 @@
 //! Both stores against the suite, and what only RocksDB has: a directory.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use forebay_base::{ByteSize, ErrorKind};
 use forebay_metastore::conformance::{self, Subject};
