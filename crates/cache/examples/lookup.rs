@@ -61,8 +61,13 @@ fn main() {
         assert_eq!(store.read_verified(file(), META, offset, &mut buf, Access::Read), 4096);
     };
     let read_sequential = |offset: u64| {
-        let mut buf = vec![0; PAGE as usize];
-        assert_eq!(store.read_verified(file(), META, offset / PAGE * PAGE, &mut buf, Access::Read), PAGE as usize);
+        thread_local! {
+            static BUF: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; PAGE as usize]);
+        }
+        BUF.with_borrow_mut(|buf| {
+            let read = store.read_verified(file(), META, offset / PAGE * PAGE, buf, Access::Read);
+            assert_eq!(read, PAGE as usize);
+        });
     };
     let sums = |offset| {
         let Some(Run::Present(pinned)) =

@@ -1,5 +1,7 @@
 //! A store whose process is killed at any moment: what it calls cached afterwards has the right bytes.
 
+#![allow(clippy::unwrap_used, reason = "all of this file is a test")]
+
 use forebay_base::{ByteSize, FileId, InodeId, PageIndex};
 use forebay_cache::{Access, DirSettings, FileMeta, PageStore, Run, Settings, TierKind, TierSettings};
 use std::{
