@@ -1,7 +1,7 @@
 //! One fetch: neighbouring pages in one ranged read, each put into the page store and published as soon as its bytes are in.
 //!
-//! A fetch is a task of its own: the readers that wait for it may come and go. In memory are two pages of it at most: one that is being received
-//! and one (or some small ones) being written.
+//! A fetch is a task of its own: the readers that wait for it may come and go. In memory are two pages of it at most, one that is being received
+//! and one being written, or as many small ones as make 1 MiB.
 
 use crate::error::RequestError;
 use crate::fetch::feed::{Feed, Origin};
@@ -76,7 +76,7 @@ async fn run(node: Arc<Node>, file: Arc<TicketFile>, mut claim: Claim, origin: O
             places
         }
     };
-    let permits = permits_for(2 * file.page_size()).min(node.fetch_permits_max);
+    let permits = permits_for(2 * file.page_size().max(BATCH_LEN as u64)).min(node.fetch_permits_max);
     let Ok(_memory) = node.fetch_memory.clone().acquire_many_owned(permits).await else {
         return;
     };

@@ -1,0 +1,188 @@
+//! Parts of files that are being written: into the store and into the cache at once.
+#![allow(missing_docs)]
+
+mod common;
+
+use bytes::Bytes;
+use common::*;
+use forebay_base::ErrorKind;
+use forebay_proto::frame::{Kind, WritePartHead};
+use forebay_proto::ticket::Ticket;
+use forebay_ufs::memory::{Fault, MemoryUfs, Operation};
+use forebay_ufs::{PutCondition, Ufs, UfsError, UploadedPart};
+use std::sync::Arc;
+
+const PART: u64 = 4 * PAGE;
+
+fn write_ticket(inode: u64) -> Ticket {
+    Ticket {
+        inode,
+        version: 1,
+        page_size: PAGE as u32,
+        block_size: BLOCK,
+        mount: MOUNT,
+        key: Bytes::from(format!("file-{inode}")),
+        write: true,
+        cache_writes: true,
+        part_size: PART,
+        expires_ms: u64::MAX,
+        ..Ticket::default()
+    }
+}
+
+/// The ticket that readers get once the write is complete.
+fn read_ticket(written: &Ticket, length: u64, tag: &str) -> Bytes {
+    let ticket = Ticket {
+        length,
+        version_tag: tag.into(),
+        read: true,
+        write: false,
+        cache_writes: false,
+        upload: String::new(),
+        ..written.clone()
+    };
+    ticket.sign(KEY)
+}
+
+fn whole(ticket: &Ticket) -> WritePartHead {
+    WritePartHead { ticket: ticket.sign(KEY), number: 1, whole: true, ..WritePartHead::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_whole_file_is_stored_and_hot() {
+    let store = Arc::new(MemoryUfs::new());
+    let worker = Setup::new(&store).start().await;
+    let mut client = worker.client().await;
+    for (inode, len) in [(1, 10), (2, PAGE), (3, PART - 1), (4, 3 * PAGE + 17)] {
+        let (ticket, body) = (write_ticket(inode), content(inode, len));
+        let tag = client.write(whole(&ticket), &body).await.unwrap();
+        assert!(store.bytes(&ticket.key).unwrap() == body);
+        let read = read_ticket(&ticket, len, &tag);
+        assert!(client.read(&read, 0, len).await.ok() == body);
+    }
+    assert_eq!(store.count(Operation::Read), 0, "readers found it all in the cache");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_are_stored_and_hot() {
+    let store = Arc::new(MemoryUfs::new());
+    let worker = Setup::new(&store).start().await;
+    let len = 3 * PART + PAGE + 99;
+    let body = content(5, len);
+    let mut ticket = write_ticket(5);
+    let upload = store.begin_upload(&ticket.key).await.unwrap();
+    ticket.upload = upload.0.clone();
+    let mut parts = Vec::new();
+    // From the last to the first, each over a connection of its own: order is the master's business.
+    for (at, bytes) in body.chunks(PART as usize).enumerate().rev() {
+        let head = WritePartHead {
+            ticket: ticket.sign(KEY),
+            number: at as u32 + 1,
+            offset: at as u64 * PART,
+            ..WritePartHead::default()
+        };
+        worker.client().await.write(head.clone(), bytes).await.unwrap();
+        // Sent again, as after a lost answer.
+        let tag = worker.client().await.write(head, bytes).await.unwrap();
+        let tag = forebay_base::VersionTag(tag);
+        parts.push(UploadedPart { number: at as u32 + 1, length: bytes.len() as u64, tag });
+    }
+    parts.reverse();
+    let meta = store.complete_upload(&ticket.key, &upload, &parts, &PutCondition::IfAbsent).await.unwrap();
+    let read = read_ticket(&ticket, len, &meta.tag.0);
+    assert!(worker.client().await.read(&read, 0, len).await.ok() == body);
+    assert_eq!(store.count(Operation::Read), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn through_writes_leave_the_cache_alone() {
+    let store = Arc::new(MemoryUfs::new());
+    let worker = Setup::new(&store).start().await;
+    let mut client = worker.client().await;
+    let (mut ticket, body) = (write_ticket(6), content(6, PART));
+    ticket.cache_writes = false;
+    let tag = client.write(whole(&ticket), &body).await.unwrap();
+    assert!(client.read(&read_ticket(&ticket, PART, &tag), 0, PART).await.ok() == body);
+    assert_eq!(worker.fetched(), PART);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conditions_of_whole_files_hold() {
+    let store = Arc::new(MemoryUfs::new());
+    let worker = Setup::new(&store).start().await;
+    let mut client = worker.client().await;
+    let mut ticket = write_ticket(7);
+    let first = store.insert(&ticket.key, content(70, 100));
+    let error = client.write(whole(&ticket), &content(7, 50)).await.unwrap_err();
+    assert_eq!(error.error_kind(), ErrorKind::AlreadyExists);
+    (ticket.version, ticket.version_tag) = (2, first.tag.0);
+    client.write(whole(&ticket), &content(7, 50)).await.unwrap();
+    let error = client.write(whole(&ticket), &content(8, 60)).await.unwrap_err();
+    assert_eq!(error.error_kind(), ErrorKind::Conflict, "the version to replace is gone");
+    assert!(store.bytes(&ticket.key).unwrap() == content(7, 50));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_a_failed_upload_are_dropped() {
+    let store = Arc::new(MemoryUfs::new());
+    let worker = Setup::new(&store).start().await;
+    let mut client = worker.client().await;
+    let (ticket, lost) = (write_ticket(8), content(80, PART));
+    let error = store.error(UfsError::Unavailable, "no more disks");
+    store.set_faults(move |operation, _| match operation {
+        Operation::Put => Fault::Fail(error.clone()),
+        _ => Fault::None,
+    });
+    let failed = client.write(whole(&ticket), &lost).await.unwrap_err();
+    assert_eq!(failed.error_kind(), ErrorKind::Unavailable);
+    store.clear_faults();
+    let other = content(81, PART);
+    let meta = store.insert(&ticket.key, other.clone());
+    assert!(client.read(&read_ticket(&ticket, PART, &meta.tag.0), 0, PART).await.ok() == other);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_without_space_does_not_hinder_a_write() {
+    let store = Arc::new(MemoryUfs::new());
+    let worker = Setup::new(&store).quota(PAGE).start().await;
+    let mut client = worker.client().await;
+    let (ticket, body) = (write_ticket(9), content(9, PART));
+    let tag = client.write(whole(&ticket), &body).await.unwrap();
+    assert!(store.bytes(&ticket.key).unwrap() == body);
+    assert!(client.read(&read_ticket(&ticket, PART, &tag), 0, PART).await.ok() == body);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_parts_are_refused_and_the_connection_goes_on() {
+    let store = Arc::new(MemoryUfs::new());
+    let worker = Setup::new(&store).start().await;
+    let mut client = worker.client().await;
+    let (ticket, body) = (write_ticket(10), content(10, PART));
+    let mut damaged = whole(&ticket);
+    damaged.checksums = forebay_proto::frame::checksum_pieces(0, &body);
+    damaged.checksums[3] ^= 1;
+    client.send(Kind::WritePart, &damaged, &body).await;
+    let error = client.written().await.unwrap_err();
+    assert_eq!(error.error_kind(), ErrorKind::Unavailable, "damaged on its way: send it again");
+
+    let part = |number, offset| WritePartHead { number, offset, whole: false, ..whole(&ticket) };
+    let error = client.write(part(1, 0), &body).await.unwrap_err();
+    assert_eq!(error.error_kind(), ErrorKind::InvalidArgument, "no upload has begun");
+    let mut begun = ticket.clone();
+    begun.upload = store.begin_upload(&ticket.key).await.unwrap().0;
+    for (number, offset, len) in [(0, 0, 10), (2, 0, 10), (1, 0, PART + 1), (1, 0, 0)] {
+        let head = WritePartHead { ticket: begun.sign(KEY), ..part(number, offset) };
+        let error = client.write(head, &content(1, len)).await.unwrap_err();
+        assert_eq!(error.error_kind(), ErrorKind::InvalidArgument, "part {number} at {offset}");
+    }
+    let head = WritePartHead { ticket: begun.sign(KEY), checksums: vec![0], ..part(u32::MAX, u64::MAX - 5) };
+    client.send(Kind::WritePart, &head, &[0; 10]).await;
+    let error = client.written().await.unwrap_err();
+    assert_eq!(error.error_kind(), ErrorKind::InvalidArgument, "beyond any file");
+    let reading = read_ticket(&ticket, PART, "tag");
+    let error = client.write(WritePartHead { ticket: reading, ..whole(&ticket) }, &body).await.unwrap_err();
+    assert_eq!(error.error_kind(), ErrorKind::PermissionDenied);
+    assert!(store.keys().is_empty(), "nothing of all that got anywhere");
+    client.write(whole(&ticket), &body).await.unwrap();
+    assert!(store.bytes(&ticket.key).unwrap() == body);
+}
