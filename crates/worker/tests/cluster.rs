@@ -1,5 +1,5 @@
 //! A worker and its masters: registration, heartbeats, views; and what clients ask over gRPC.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 

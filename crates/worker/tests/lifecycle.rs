@@ -1,5 +1,5 @@
 //! Bounds of connections, and the end of a worker.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 

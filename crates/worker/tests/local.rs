@@ -1,5 +1,5 @@
 //! Clients on the worker's host: descriptors of cached files.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Several workers: who asks whom, and what happens when the asked one is slow, dead or wrong.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 

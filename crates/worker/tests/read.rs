@@ -1,5 +1,5 @@
 //! Reading through the cache: the bytes, and what is asked of the store for them.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 
@@ -70,7 +70,8 @@ async fn many_readers_cause_one_fetch() {
     gate.add_permits(100);
     for reader in readers {
         let answer = reader.await.unwrap();
-        assert_eq!(answer.end.as_ref().unwrap().missed, 7 * PAGE);
+        let done = answer.end.as_ref().unwrap();
+        assert_eq!(done.hit + done.missed, 7 * PAGE);
         assert!(answer.ok() == file.range(10, 7 * PAGE));
     }
     assert!(late.await.unwrap().ok() == file.bytes);

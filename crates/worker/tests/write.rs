@@ -1,5 +1,5 @@
 //! Parts of files that are being written: into the store and into the cache at once.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 
