@@ -1,0 +1,330 @@
+//! The client against real masters and workers: every byte is compared, while parts of the cluster come and go.
+
+#![allow(clippy::unwrap_used)]
+
+mod real;
+
+use forebay_client::{
+    Client, CreateOptions, DeleteOptions, ErrorKind, MakeDirectoryOptions, OpenOptions, RenameOptions, StatOptions,
+    SyncMode, WriteType,
+};
+use futures::TryStreamExt;
+use real::{BLOCK, Cluster, PART, content, until};
+use std::time::Duration;
+
+async fn read(client: &Client, path: &str) -> Vec<u8> {
+    let file = client.open(path).await.unwrap();
+    let chunks: Vec<_> = file.stream(..).try_collect().await.unwrap();
+    chunks.concat()
+}
+
+async fn write(client: &Client, path: &str, bytes: &[u8], options: CreateOptions) -> forebay_client::Result<()> {
+    let mut writer = client.create(path, options).await?;
+    for piece in bytes.chunks(700_000) {
+        writer.write(piece.to_vec()).await?;
+    }
+    writer.close().await.map(|_| ())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_workers_serve_a_large_file() {
+    let cluster = Cluster::start(3).await;
+    let length = 20 * BLOCK + 12_345;
+    let expected = cluster.put("large", length);
+    for client in [cluster.client().await, cluster.near_client().await] {
+        for _ in 0..2 {
+            assert!(read(&client, "/m/large").await == expected);
+        }
+        let file = client.open("/m/large").await.unwrap();
+        assert!(file.read_at(0, length).await.unwrap() == expected);
+        for n in 0..500u64 {
+            let offset = n * 7_919_993 % (length as u64 - 5000);
+            let got = file.read_at(offset, 4096 + n as usize % 900).await.unwrap();
+            assert!(got == expected[offset as usize..][..got.len()] && got.len() >= 4096);
+        }
+    }
+    // Each page came from the store once: owners answer the others.
+    assert_eq!(cluster.fetched(), length as u64);
+    let locations = cluster.client().await.location("/m/large").await.unwrap();
+    assert_eq!(locations.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_reads_fetch_only_the_pages_they_touch() {
+    let cluster = Cluster::start(2).await;
+    let expected = cluster.put("large", 20 * BLOCK);
+    for client in [cluster.client().await, cluster.near_client().await] {
+        let before = cluster.fetched();
+        let file = client.open("/m/large").await.unwrap();
+        for n in [3usize, 17, 9, 30, 22] {
+            let offset = n * 1_234_567 + if client.config().same_host { 500_000 } else { 0 };
+            let got = file.read_at(offset as u64, 4096).await.unwrap();
+            assert!(got == expected[offset..][..4096]);
+        }
+        let fetched = cluster.fetched() - before;
+        assert!(fetched <= 10 * (64 << 10), "{fetched}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_stops_in_the_middle_of_a_read_and_comes_back() {
+    let mut cluster = Cluster::start(3).await;
+    let length = 30 * BLOCK;
+    let expected = cluster.put("large", length);
+    for near in [false, true] {
+        let client = if near { cluster.near_client().await } else { cluster.client().await };
+        let file = client.open("/m/large").await.unwrap();
+        let mut stream = file.stream(..);
+        let mut got = Vec::new();
+        while let Some(chunk) = stream.try_next().await.unwrap() {
+            got.extend_from_slice(&chunk);
+            if got.len() / (10 << 20) != (got.len() - chunk.len()) / (10 << 20) {
+                match got.len() / (10 << 20) {
+                    1 => cluster.stop_worker(1).await,
+                    4 => cluster.start_worker(1).await,
+                    _ => {}
+                }
+            }
+        }
+        assert!(got == expected);
+        until("the list is whole again", async || client.workers().await.unwrap().len() == 3).await;
+    }
+    // Its cache is as it was.
+    let before = cluster.fetched();
+    assert!(read(&cluster.client().await, "/m/large").await == expected);
+    assert!(cluster.fetched() - before < length as u64 / 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_all_lengths_are_written_and_read_back() {
+    let cluster = Cluster::start(3).await;
+    let client = cluster.client().await;
+    for length in [0, 1, 100_000, PART - 1, PART, PART + 1, 2 * BLOCK, 5 * BLOCK + 77_777] {
+        for write_type in [WriteType::CacheThrough, WriteType::Through] {
+            let name = format!("dir/{length}-{write_type:?}");
+            let path = format!("/m/{name}");
+            let expected = content(length, 3);
+            let options = CreateOptions { parents: true, write_type, ..CreateOptions::default() };
+            write(&client, &path, &expected, options).await.unwrap();
+            assert!(cluster.stored(&name).unwrap() == expected, "{path}");
+            let before = cluster.fetched();
+            assert!(read(&client, &path).await == expected, "{path}");
+            assert!(read(&cluster.near_client().await, &path).await == expected, "{path}");
+            if write_type == WriteType::CacheThrough {
+                assert_eq!(cluster.fetched(), before, "{path} was cached when it was written");
+            }
+            let entry = client.stat(&path).await.unwrap();
+            assert_eq!((entry.length, entry.complete, entry.persisted), (length as u64, true, true));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_existing_file_is_replaced_only_when_asked_and_never_mixed() {
+    let cluster = Cluster::start(2).await;
+    let client = cluster.client().await;
+    let (old, new) = (content(3 * BLOCK, 1), content(2 * BLOCK + 5, 2));
+    write(&client, "/m/a", &old, CreateOptions::default()).await.unwrap();
+    let error = write(&client, "/m/a", &new, CreateOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+
+    let begun = client.open("/m/a").await.unwrap();
+    begun.read_at(0, 1).await.unwrap();
+    let options = CreateOptions { overwrite: true, ..CreateOptions::default() };
+    let mut writer = client.create("/m/a", options).await.unwrap();
+    writer.write(new.clone()).await.unwrap();
+    assert!(read(&client, "/m/a").await == old, "until the new one is complete");
+    writer.close().await.unwrap();
+    assert!(read(&client, "/m/a").await == new);
+    // A reader of the old version gets its bytes out of the cache, or a conflict.
+    match begun.read_at(0, 3 * BLOCK).await {
+        Ok(bytes) => assert!(bytes == old),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changed_in_its_store_is_turned_to_or_a_conflict() {
+    let cluster = Cluster::start(2).await;
+    let client = cluster.client().await;
+    cluster.put("a", 3 * BLOCK);
+    let untouched = client.open("/m/a").await.unwrap();
+    let begun = client.open("/m/a").await.unwrap();
+    begun.read_at(0, 1).await.unwrap();
+    let newer = content(4 * BLOCK + 1, 77);
+    cluster.store.insert(b"a", newer.clone());
+    // The mount never compares by itself: only the store's refusal tells.
+    assert!(untouched.read_at(BLOCK as u64, 10).await.unwrap() == newer[BLOCK..BLOCK + 10]);
+    assert!(untouched.read_at(0, 5 * BLOCK).await.unwrap() == newer);
+    let error = begun.read_at(2 * BLOCK as u64, 10).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    let options = OpenOptions { sync: SyncMode::Now, ..OpenOptions::default() };
+    assert_eq!(client.open_with("/m/a", options).await.unwrap().len(), newer.len() as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_stops_in_the_middle_of_a_write() {
+    let mut cluster = Cluster::start(3).await;
+    let client = cluster.client().await;
+    let expected = content(12 * BLOCK + 99, 4);
+    let mut writer = client.create("/m/a", CreateOptions::default()).await.unwrap();
+    for (n, piece) in expected.chunks(BLOCK / 2).enumerate() {
+        if n == 9 {
+            cluster.stop_worker(0).await;
+        }
+        writer.write(piece.to_vec()).await.unwrap();
+    }
+    writer.close().await.unwrap();
+    assert!(cluster.stored("a").unwrap() == expected);
+    assert!(read(&client, "/m/a").await == expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_is_dropped_or_dies_leaves_nothing() {
+    let cluster = Cluster::start_with(2, Duration::from_millis(600)).await;
+    let client = cluster.client().await;
+    let mut dropped = client.create("/m/dropped", CreateOptions::default()).await.unwrap();
+    dropped.write(content(3 * BLOCK, 1)).await.unwrap();
+    drop(dropped);
+    // Its runtime ends, and with it all that it would have sent: like a program that is killed.
+    let config = cluster.config(false);
+    let died = std::thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let writer = runtime.block_on(async {
+            let client = Client::connect(config).await.unwrap();
+            let mut writer = client.create("/m/died", CreateOptions::default()).await.unwrap();
+            writer.write(content(3 * BLOCK, 1)).await.unwrap();
+            writer
+        });
+        drop(runtime);
+        drop(writer);
+    });
+    died.join().unwrap();
+    // One that lives longer than its lease, because it renews it.
+    let mut slow = client.create("/m/slow", CreateOptions::default()).await.unwrap();
+    for _ in 0..3 {
+        slow.write(content(BLOCK, 9)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    slow.close().await.unwrap();
+    until("nothing is left", async || {
+        let gone = async |path| matches!(client.stat(path).await, Err(error) if error.kind() == ErrorKind::NotFound);
+        gone("/m/dropped").await && gone("/m/died").await
+    })
+    .await;
+    until("the uploads are aborted", async || uploads(&cluster).await == 0).await;
+    assert_eq!(cluster.store.keys(), [b"slow".to_vec()]);
+}
+
+async fn uploads(cluster: &Cluster) -> usize {
+    use forebay_ufs::Ufs;
+    cluster.store.list_uploads(b"", None, 100).await.unwrap().uploads.len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_the_master_under_readers_and_writers_is_a_pause() {
+    let mut cluster = Cluster::start(2).await;
+    let expected = cluster.put("a", 8 * BLOCK);
+    let client = cluster.client().await;
+    let file = client.open("/m/a").await.unwrap();
+    let mut writer = client.create("/m/new", CreateOptions::default()).await.unwrap();
+    writer.write(expected.slice(..3 * BLOCK)).await.unwrap();
+    cluster.stop_master().await;
+    // Who has a ticket needs no master.
+    assert!(file.read_at(0, 8 * BLOCK).await.unwrap() == expected);
+    let waiting = {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let made = client.make_directory("/m/d", MakeDirectoryOptions::default()).await;
+            (made, client.stat("/m/a").await)
+        })
+    };
+    cluster.start_master().await;
+    let (made, stat) = waiting.await.unwrap();
+    assert_eq!((made.unwrap().is_directory(), stat.unwrap().length), (true, 8 * BLOCK as u64));
+    writer.write(expected.slice(3 * BLOCK..)).await.unwrap();
+    writer.close().await.unwrap();
+    assert!(cluster.stored("new").unwrap() == expected);
+    until("the workers are back", async || client.workers().await.unwrap().len() == 2).await;
+    assert!(read(&client, "/m/new").await == expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_of_all_kinds() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client().await;
+    for n in 0..2500 {
+        cluster.store.insert(format!("d/{n:04}").as_bytes(), "x");
+    }
+    let names: Vec<_> = client.list("/m/d").unwrap().try_collect::<Vec<_>>().await.unwrap();
+    assert_eq!(names.len(), 2500);
+    assert!(names.iter().zip(0..).all(|(entry, n)| entry.path.to_string() == format!("/m/d/{n:04}")));
+    let summary = client.content_summary("/m/d").await.unwrap();
+    assert_eq!((summary.files, summary.directories, summary.length), (2500, 1, 2500));
+
+    client.rename("/m/d/0000", "/m/d/renamed", RenameOptions::default()).await.unwrap();
+    assert_eq!(client.stat("/m/d/0000").await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(read(&client, "/m/d/renamed").await == b"x");
+    let error = client.delete("/m/d", DeleteOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotEmpty);
+    client.delete("/m/d", DeleteOptions { recursive: true, ..DeleteOptions::default() }).await.unwrap();
+    assert_eq!(client.stat("/m/d").await.unwrap_err().kind(), ErrorKind::NotFound);
+    until("the objects are deleted", async || cluster.store.keys().is_empty()).await;
+
+    cluster.put("behind", 5);
+    let options = StatOptions { sync: SyncMode::Now, ..StatOptions::default() };
+    assert_eq!(client.stat_with("/m/behind", options).await.unwrap().length, 5);
+    let status = client.status().await.unwrap();
+    assert_eq!((status.workers.len(), status.mounts.len()), (1, 1));
+    assert_eq!(client.mounts().await.unwrap()[0].path.to_string(), "/m");
+    let missing = client.open("/m/missing").await.unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound, "{missing}");
+    let directory = client.open("/m").await.unwrap_err();
+    assert_eq!(directory.kind(), ErrorKind::IsADirectory, "{directory}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn load_location_and_free() {
+    let cluster = Cluster::start(3).await;
+    let client = cluster.client().await;
+    let length = 6 * BLOCK + 1000;
+    let expected = cluster.put("a", length);
+    let progress: Vec<_> = client.load("/m/a", ..).await.unwrap().try_collect().await.unwrap();
+    let last = progress.last().unwrap();
+    assert_eq!((last.total, last.loaded, last.fetched), (length as u64, length as u64, length as u64));
+    assert!(progress.is_sorted_by_key(|progress| progress.loaded));
+    let cached = async || {
+        let locations = client.location("/m/a").await.unwrap();
+        locations.iter().flat_map(|location| &location.ranges).map(|range| range.length).sum::<u64>()
+    };
+    assert_eq!(cached().await, length as u64);
+    assert!(read(&client, "/m/a").await == expected);
+    assert_eq!(cluster.fetched(), length as u64);
+    assert!(client.free("/m/a").await.unwrap() >= length as u64);
+    assert_eq!(cached().await, 0);
+    assert!(read(&client, "/m/a").await == expected);
+}
+
+/// Descriptors stay good while the store needs their space, and when the worker has gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn descriptors_outlive_eviction_and_the_worker() {
+    let mut cluster = Cluster::start(1).await;
+    let client = cluster.near_client().await;
+    let expected = cluster.put("a", 4 * BLOCK);
+    let file = client.open("/m/a").await.unwrap();
+    assert!(file.read_at(0, 4 * BLOCK).await.unwrap() == expected);
+    client.free("/m/a").await.unwrap();
+    // More than the cache holds.
+    for n in 0..40 {
+        let other = cluster.put(&format!("other-{n}"), 4 * BLOCK);
+        assert!(read(&client, &format!("/m/other-{n}")).await == other);
+        let offset = n * 199_999;
+        assert!(file.read_at(offset as u64, 10_000).await.unwrap() == expected[offset..][..10_000]);
+    }
+    cluster.stop_worker(0).await;
+    cluster.start_worker(0).await;
+    for n in 0..40 {
+        let offset = n * 199_999;
+        assert!(file.read_at(offset as u64, 10_000).await.unwrap() == expected[offset..][..10_000]);
+    }
+}
