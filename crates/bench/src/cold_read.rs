@@ -80,6 +80,9 @@ async fn drain(file: &File) -> Result<u64> {
 }
 
 fn operator(access: &Access) -> Result<Operator> {
+    // OpenDAL's HTTP client wants one even where it talks plain HTTP; a second call finds one installed, which is fine.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    opendal_http_transport_reqwest::install_default();
     let service = S3::default()
         .bucket(BUCKET)
         .endpoint(&access.endpoint)

@@ -35,12 +35,19 @@ async fn serve(settings: &Settings, started: Instant) -> anyhow::Result<()> {
     let web = web::start(&settings.web.listen, health.clone()).await.context("cannot open the web port")?;
     let roles = Roles::start(settings, &health).await?;
     health.ready("process");
-    tokio::select! {
-        () = roles.ready(&health) => {
-            announce(settings, &roles, &web, started);
-            stop.wait().await;
-        }
-        () = stop.wait() => {}
+    let serving = async {
+        roles.ready(&health).await;
+        announce(settings, &roles, &web, started);
+        std::future::pending::<()>().await;
+    };
+    let failure = tokio::select! {
+        () = serving => None,
+        () = stop.wait() => None,
+        reason = roles.failed() => Some(reason),
+    };
+    if let Some(reason) = failure {
+        // Nothing more can be acknowledged: the disk may hold less than memory does, so nothing is flushed either.
+        anyhow::bail!("the master cannot go on: {reason}");
     }
     tracing::info!("stopping: no new requests, those under way are ended");
     health.not_ready("process", "stopping");

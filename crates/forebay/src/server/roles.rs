@@ -57,6 +57,14 @@ impl Roles {
         health.ready("worker");
     }
 
+    /// Waits until the master cannot go on (its disk failed, say), and tells why.
+    pub(super) async fn failed(&self) -> String {
+        match &self.master {
+            Some(master) => master.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Drains and stops: the worker first, so that it can still call the master.
     pub(super) async fn shutdown(self) {
         if let Some(worker) = self.worker {
