@@ -39,6 +39,15 @@ pub(crate) fn lint() -> Result<()> {
     step("licences and duplicates", deny.current_dir(cargo::root()).envs(cargo::environment()?))
 }
 
+/// `cargo xtask docs`: the pages that the code writes.
+pub(crate) fn docs() -> Result<()> {
+    setup::run(Purpose::Build)?;
+    build(&["forebay"])?;
+    let output = Command::new(program("forebay")?).args(["config", "document"]).output().context("starting forebay")?;
+    ensure!(output.status.success(), "forebay config document: {}", String::from_utf8_lossy(&output.stderr));
+    std::fs::write(cargo::root().join("docs/configuration.md"), output.stdout).context("writing docs/configuration.md")
+}
+
 /// `cargo xtask bench NAME [--quick]`: tables on the terminal, JSON in `target/bench/`.
 pub(crate) fn bench(arguments: &[&str]) -> Result<()> {
     setup::run(Purpose::Demo)?;

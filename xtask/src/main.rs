@@ -22,6 +22,7 @@ cargo xtask COMMAND
   demo [--once]                           a cluster over two stores with data to read; --once ends after the table
   test [ARGS]                             every test; arguments go to `cargo test`
   lint                                    format, clippy, documentation, licences
+  docs                                    write docs/configuration.md from the settings' own documentation
   bench NAME [--quick]                    one benchmark, `all`, or `list`; JSON goes to target/bench/
   setup [--for build|demo|test|lint|all]  install what this machine lacks (default: all); the others do it themselves
   env                                     print the variables that our builds share: eval \"$(cargo xtask env)\"";
@@ -45,6 +46,7 @@ fn run(words: &[&str]) -> Result<()> {
         ["env"] => print_environment(),
         ["test", arguments @ ..] => chores::test(arguments),
         ["lint"] => chores::lint(),
+        ["docs"] => chores::docs(),
         ["bench", _, ..] => chores::bench(&words[1..]),
         ["demo"] | ["demo", "--once"] => chores::demo(&words[1..]),
         [] | ["help" | "-h" | "--help"] => {

@@ -128,6 +128,10 @@ fn client_config(config: &Config) -> ClientConfig {
     ClientConfig {
         same_host: client.same_host,
         buffer_memory: client.memory_limit,
+        read_ahead_max: client.read_ahead_max,
+        parts_in_flight_max: client.parts_in_flight.max(1) as usize,
+        connections_per_worker_max: client.connections_per_worker.max(1) as usize,
+        local_files_max: client.local_files as usize,
         deadlines: Deadlines {
             metadata: client.deadline.0,
             read: client.deadline.0,

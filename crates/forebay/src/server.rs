@@ -10,7 +10,7 @@ use crate::config::{Config, Settings};
 use anyhow::Context;
 use data_dir::DataDir;
 use roles::Roles;
-use std::{future::pending, time::Instant};
+use std::{future::pending, io::Write, time::Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Runs the configured roles until SIGTERM or SIGINT.
@@ -58,24 +58,26 @@ async fn serve(settings: &Settings, started: Instant) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says where the process listens, where its data is, and what to try.
+/// Says where the process listens, where its data is, and what to try. Nobody may be reading: that is no reason to stop.
 fn announce(settings: &Settings, roles: &Roles, web: &web::Web, started: Instant) {
-    println!("forebay {} is ready ({} ms)", env!("CARGO_PKG_VERSION"), started.elapsed().as_millis());
+    let mut lines =
+        vec![format!("forebay {} is ready ({} ms)", env!("CARGO_PKG_VERSION"), started.elapsed().as_millis())];
     if let Some(master) = &roles.master {
-        println!("  master   {}", master.address());
+        lines.push(format!("  master   {}", master.address()));
     }
     if let Some(worker) = &roles.worker {
-        println!("  worker   {} (data), {} (control)", worker.addresses().data, worker.addresses().control);
+        lines.push(format!("  worker   {} (data), {} (control)", worker.addresses().data, worker.addresses().control));
     }
     if let Some(address) = web.address {
-        println!("  web      http://{address}/metrics");
+        lines.push(format!("  web      http://{address}/metrics"));
     }
-    println!("  data     {}", settings.data_dir.display());
-    println!("try:");
     let flag = masters_flag(settings, roles);
-    println!("  forebay mount add /lake s3://BUCKET/PREFIX{flag}");
-    println!("  forebay fs ls -l /lake{flag}");
-    println!("  forebay status{flag}");
+    lines.push(format!("  data     {}", settings.data_dir.display()));
+    lines.push("try:".to_owned());
+    lines.push(format!("  forebay mount add /lake s3://BUCKET/PREFIX{flag}"));
+    lines.push(format!("  forebay fs ls -l /lake{flag}"));
+    lines.push(format!("  forebay status{flag}\n"));
+    let _ = std::io::stdout().lock().write_all(lines.join("\n").as_bytes());
 }
 
 /// What commands need to find these masters: nothing when they are at the default address.

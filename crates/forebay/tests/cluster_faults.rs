@@ -182,12 +182,12 @@ mod tmpfs {
     use std::{path::Path, process::Command};
     use tempfile::TempDir;
 
-    pub struct Tmpfs {
+    pub(crate) struct Tmpfs {
         dir: TempDir,
     }
 
     impl Tmpfs {
-        pub fn mount(size: &str) -> Result<Tmpfs> {
+        pub(crate) fn mount(size: &str) -> Result<Tmpfs> {
             let dir = tempfile::tempdir()?;
             let status = Command::new("mount")
                 .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
@@ -198,7 +198,7 @@ mod tmpfs {
             Ok(Tmpfs { dir })
         }
 
-        pub fn path(&self) -> &Path {
+        pub(crate) fn path(&self) -> &Path {
             self.dir.path()
         }
     }

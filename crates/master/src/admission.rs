@@ -144,7 +144,7 @@ impl Queue {
                 self.limit.waiting
             ),
         )
-        .with_hint(format!("try again in a moment, or raise master.limits.{}", self.class.as_str()))
+        .with_hint("the master has as many of these requests as it takes at one time: try again in a moment")
     }
 }
 
@@ -166,7 +166,7 @@ mod tests {
         assert!(second.as_mut().now_or_never().is_none(), "has to wait");
         let error = admission.enter(Class::Read).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unavailable);
-        assert!(error.hint.contains("master.limits.read"), "{}", error.hint);
+        assert!(error.hint.contains("try again"), "{}", error.hint);
         assert!(admission.enter(Class::Heartbeat).await.is_ok());
         drop(first);
         assert!(second.await.is_ok());

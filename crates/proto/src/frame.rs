@@ -391,7 +391,7 @@ mod tests {
     #[test]
     fn pieces_are_cut_at_chunk_borders_of_the_file() {
         let cut = |offset, length| pieces(offset, length).collect::<Vec<_>>();
-        assert_eq!(cut(0, 0), []);
+        assert_eq!(cut(0, 0), Vec::<usize>::new());
         assert_eq!(cut(0, 16384), [16384]);
         assert_eq!(cut(16380, 8), [4, 4]);
         assert_eq!(cut(100, 40000), [16284, 16384, 7332]);

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 const ID_FILE: &str = "worker-id";
+const CLUSTER_FILE: &str = "cluster-id";
 
 /// The worker's id: read from its directory, or drawn and kept there.
 pub(crate) fn worker_id(data_dir: &Path) -> Result<WorkerId, StartError> {
@@ -35,14 +36,34 @@ fn parse(text: &str) -> Option<WorkerId> {
     (digits.len() == 16 && id != 0).then_some(WorkerId(id))
 }
 
-/// Written aside, synced and renamed, so that a crash leaves the whole id or none.
 fn keep(data_dir: &Path, id: WorkerId) -> io::Result<()> {
-    let aside = data_dir.join(format!("{ID_FILE}.new"));
+    write_whole(data_dir, ID_FILE, &format!("{:016x}", id.0))
+}
+
+/// Written aside, synced and renamed, so that a crash leaves the whole text or none.
+fn write_whole(data_dir: &Path, name: &str, text: &str) -> io::Result<()> {
+    let aside = data_dir.join(format!("{name}.new"));
     let mut file = File::create(&aside)?;
-    writeln!(file, "{:016x}", id.0)?;
+    writeln!(file, "{text}")?;
     file.sync_all()?;
-    fs::rename(&aside, data_dir.join(ID_FILE))?;
+    fs::rename(&aside, data_dir.join(name))?;
     File::open(data_dir)?.sync_all()
+}
+
+/// Checks that the cache belongs to `cluster`, and keeps its id at the first call.
+///
+/// Cached pages are named by inode and version, which another cluster gives to other files: its clients would be served wrong bytes
+/// with right checksums.
+pub(crate) fn check_cluster(data_dir: &Path, cluster: &str) -> io::Result<()> {
+    match fs::read_to_string(data_dir.join(CLUSTER_FILE)) {
+        Ok(known) if known.trim_end() == cluster => Ok(()),
+        Ok(known) => Err(io::Error::other(format!(
+            "this worker's cache belongs to cluster {}, the masters are cluster {cluster}: stop the worker, empty its data directory and the directories of its tiers, and start it again",
+            known.trim_end()
+        ))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => write_whole(data_dir, CLUSTER_FILE, cluster),
+        Err(error) => Err(error),
+    }
 }
 
 fn draw() -> io::Result<WorkerId> {
@@ -68,6 +89,15 @@ pub(crate) fn host_name() -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_cache_belongs_to_one_cluster() {
+        let dir = tempfile::tempdir().unwrap();
+        super::check_cluster(dir.path(), "one").unwrap();
+        super::check_cluster(dir.path(), "one").unwrap();
+        let error = super::check_cluster(dir.path(), "two").unwrap_err().to_string();
+        assert!(error.contains("cluster one") && error.contains("cluster two"), "{error}");
+    }
+
     use super::*;
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Nothing else in the worker waits for this: when no master answers, what is known goes on being served.
 
+use crate::identity;
 use crate::metrics as names;
 use crate::node::Node;
 use crate::status;
@@ -9,6 +10,7 @@ use forebay_base::InodeId;
 use forebay_proto::error::WireError;
 use forebay_proto::v1::registry_client::RegistryClient;
 use forebay_proto::v1::{HeartbeatRequest, RegisterRequest, WorkerAddress, WorkerStatus};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::Status;
@@ -22,6 +24,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The loop's state.
 pub(crate) struct Registration {
     node: Arc<Node>,
+    /// Where the id of the cluster is kept that the cache belongs to.
+    data_dir: PathBuf,
     address: WorkerAddress,
     started_ms: u64,
     masters: Vec<RegistryClient<Channel>>,
@@ -36,6 +40,7 @@ impl Registration {
     /// Connects to nobody yet; the error names a master whose address is none.
     pub(crate) fn new(
         node: Arc<Node>,
+        data_dir: PathBuf,
         masters: &[String],
         address: WorkerAddress,
         started_ms: u64,
@@ -53,7 +58,16 @@ impl Registration {
                 Ok(RegistryClient::new(endpoint.connect_lazy()).max_decoding_message_size(REPLY_LEN_MAX))
             })
             .collect::<Result<Vec<_>, String>>()?;
-        Ok(Registration { node, address, started_ms, masters: clients, current: 0, registered: false, away: false })
+        Ok(Registration {
+            node,
+            data_dir,
+            address,
+            started_ms,
+            masters: clients,
+            current: 0,
+            registered: false,
+            away: false,
+        })
     }
 
     /// Runs until the worker stops.
@@ -124,6 +138,11 @@ impl Registration {
             started_ms: self.started_ms,
         };
         let reply = self.masters[self.current].register(request).await?.into_inner();
+        identity::check_cluster(&self.data_dir, &reply.cluster_id).map_err(|error| {
+            let message = format!("cannot join the cluster: {error}");
+            tracing::error!("{message}");
+            Status::failed_precondition(message)
+        })?;
         if let Some(view) = &reply.view {
             self.node.set_view(view);
         }

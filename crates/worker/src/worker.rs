@@ -51,8 +51,9 @@ impl Worker {
         let addresses = listeners.addresses.clone();
         let address = advertised(&settings, id, &addresses);
         let node = Arc::new(Node::new(id, &settings, pages));
-        let registration = Registration::new(node.clone(), &settings.masters, address.clone(), started_ms)
-            .map_err(StartError::Settings)?;
+        let registration =
+            Registration::new(node.clone(), settings.data_dir.clone(), &settings.masters, address.clone(), started_ms)
+                .map_err(StartError::Settings)?;
         node.tasks.spawn(registration.run());
         node.tasks.spawn(server::serve(node.clone(), Listener::Tcp(listeners.data)));
         if let Some(unix) = listeners.unix {

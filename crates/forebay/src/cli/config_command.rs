@@ -1,5 +1,6 @@
 //! `forebay config show|check`.
 
+use crate::cli::output;
 use crate::config::{self, Config};
 use clap::Subcommand;
 
@@ -22,15 +23,13 @@ pub(crate) enum ConfigCommand {
 /// Runs the command. Loading has checked the configuration already: `check` has only good news left.
 pub(crate) fn run(command: ConfigCommand, config: &Config) -> anyhow::Result<()> {
     match command {
-        ConfigCommand::Show { json: true } => {
-            println!("{}", serde_json::to_string_pretty(&as_json(config)?)?)
-        }
+        ConfigCommand::Show { json: true } => output::line(serde_json::to_string_pretty(&as_json(config)?)?),
         ConfigCommand::Show { json: false } => show(config)?,
         ConfigCommand::Check => {
             let file = config.file.as_ref().map_or_else(|| "no file".to_owned(), |file| file.display().to_string());
-            println!("configuration is good ({file}, {} settings set)", config.sources.len());
+            output::line(format_args!("configuration is good ({file}, {} settings set)", config.sources.len()));
         }
-        ConfigCommand::Document => print!("{}", config::document()),
+        ConfigCommand::Document => output::line(config::document().trim_end()),
     }
     Ok(())
 }
@@ -53,7 +52,7 @@ fn show(config: &Config) -> anyhow::Result<()> {
         rows(config)?.into_iter().map(|(key, value, source)| (format!("{key} = {value}"), source)).collect();
     let width = rows.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0).min(60);
     for (text, source) in rows {
-        println!("{text:width$}  # {source}");
+        output::line(format_args!("{text:width$}  # {source}"));
     }
     Ok(())
 }

@@ -81,6 +81,18 @@ pub(crate) struct MasterSettings {
     /// How long a writer may be silent before its unfinished file is removed.
     #[schemars(with = "String")]
     pub(crate) write_lease: HumanDuration,
+    /// How long a client may read or write with one ticket; it gets the next by itself.
+    #[schemars(with = "String")]
+    pub(crate) ticket_lifetime: HumanDuration,
+    /// Bytes of one part of an upload, cut to a divisor of the block size; a writer holds `client.parts_in_flight` of them. Stores allow 10,000 parts, so this times 10,000 is the largest file that can be written. A mount's option `part_size` goes before it.
+    #[schemars(with = "String")]
+    pub(crate) part_size: ByteSize,
+    /// Objects that one rename in an object store copies at the same time; the others wait.
+    pub(crate) rename_copies: u32,
+    /// Objects that the background removes from stores a second at most; deletes that are more wait, gone from the tree already.
+    pub(crate) purge_rate: u32,
+    /// Paths of which is remembered when they were last compared with their store, about 200 bytes each; the least used are compared again.
+    pub(crate) freshness_entries: u32,
 }
 
 /// The worker role's settings.
@@ -105,6 +117,17 @@ pub(crate) struct WorkerSettings {
     pub(crate) fetch_concurrency: u32,
     /// Connections from clients at the same time; further ones are refused with `unavailable`.
     pub(crate) connections_max: u32,
+    /// How far ahead of a sequential reader the worker fetches at most, whatever the reader asks.
+    #[schemars(with = "String")]
+    pub(crate) read_ahead_max: ByteSize,
+    /// Loads (`forebay fs load`) at the same time; further ones are refused with `unavailable`, and clients try again.
+    pub(crate) loads_max: u32,
+    /// A data connection without a request for so long is closed.
+    #[schemars(with = "String")]
+    pub(crate) idle_timeout: HumanDuration,
+    /// A peer that takes or sends nothing for so long in the middle of a request is cut off.
+    #[schemars(with = "String")]
+    pub(crate) stall_timeout: HumanDuration,
 }
 
 /// One tier of the cache.
@@ -155,6 +178,15 @@ pub(crate) struct ClientSettings {
     pub(crate) memory_limit: ByteSize,
     /// Whether a worker on the same host is read through descriptors instead of TCP.
     pub(crate) same_host: bool,
+    /// How far one sequential reader reads ahead at most.
+    #[schemars(with = "String")]
+    pub(crate) read_ahead_max: ByteSize,
+    /// Parts of one file that a writer has under way; further writes wait.
+    pub(crate) parts_in_flight: u32,
+    /// Data connections to one worker; at the bound reads wait for one to become free.
+    pub(crate) connections_per_worker: u32,
+    /// Files of workers on the same host that are kept open, two descriptors each; the longest unused are closed first.
+    pub(crate) local_files: u32,
 }
 
 impl Default for Settings {
@@ -200,6 +232,11 @@ impl Default for MasterSettings {
             block_cache: ByteSize::mib(256),
             worker_timeout: HumanDuration::secs(10),
             write_lease: HumanDuration::secs(60),
+            ticket_lifetime: HumanDuration::secs(3600),
+            part_size: ByteSize::mib(16),
+            rename_copies: 16,
+            purge_rate: 2000,
+            freshness_entries: 200_000,
         }
     }
 }
@@ -215,6 +252,10 @@ impl Default for WorkerSettings {
             fetch_size: ByteSize::mib(8),
             fetch_concurrency: 32,
             connections_max: 4096,
+            read_ahead_max: ByteSize::mib(64),
+            loads_max: 64,
+            idle_timeout: HumanDuration::secs(300),
+            stall_timeout: HumanDuration::secs(30),
         }
     }
 }
@@ -226,6 +267,10 @@ impl Default for ClientSettings {
             read_timeout: HumanDuration::secs(10),
             memory_limit: ByteSize::mib(256),
             same_host: true,
+            read_ahead_max: ByteSize::mib(32),
+            parts_in_flight: 4,
+            connections_per_worker: 64,
+            local_files: 512,
         }
     }
 }

@@ -92,6 +92,11 @@ fn master_settings(settings: &Settings) -> anyhow::Result<forebay_master::Settin
         write_lease: own.write_lease.0,
         worker_timeout: own.worker_timeout.0,
         store_cache: own.block_cache,
+        ticket_lifetime: own.ticket_lifetime.0,
+        part_size: own.part_size,
+        rename_copies: own.rename_copies.max(1) as usize,
+        purge_objects_per_second: own.purge_rate.max(1),
+        freshness_entries: own.freshness_entries as usize,
         ..forebay_master::Settings::new(settings.data_dir.join("master"))
     })
 }
@@ -110,7 +115,11 @@ fn worker_settings(settings: &Settings, masters: Vec<String>) -> anyhow::Result<
             connections_max: own.connections_max as usize,
             memory_max: own.memory_limit,
             get_len_max: own.fetch_size,
-            gets_max: own.fetch_concurrency as usize,
+            gets_max: own.fetch_concurrency.max(1) as usize,
+            read_ahead_max: own.read_ahead_max,
+            loads_max: own.loads_max as usize,
+            idle_timeout: own.idle_timeout.0,
+            stall_timeout: own.stall_timeout.0,
             ..forebay_worker::Limits::default()
         },
         ..forebay_worker::Settings::new(data_dir, cache)

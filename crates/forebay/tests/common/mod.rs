@@ -1,6 +1,7 @@
 //! What the suites share: a real cluster of processes over a real S3 server, driven through the binary as users do.
 
 #![allow(dead_code, reason = "each suite uses a part")]
+#![allow(unreachable_pub, reason = "a module of several suites")]
 
 use anyhow::{Result, ensure};
 use forebay_testkit::{
