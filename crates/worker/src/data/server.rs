@@ -80,6 +80,10 @@ async fn refuse(mut connection: Connection) {
     let _ = Reply::new(&mut connection, 0).error(&error).await;
 }
 
+/// How long leases outlive their connection. A client looks whether its connection still stands at most half a second before it
+/// reads by its descriptors; what it reads then must not have been punched.
+const LEASE_GRACE: Duration = Duration::from_secs(1);
+
 async fn serve_connection(node: Arc<Node>, connection: Connection, _place: OwnedSemaphorePermit) {
     metrics::gauge!(names::CONNECTIONS).increment(1);
     let mut session = Session { leases: Leases::new(node.limits.leases_per_connection_max), node, connection };
@@ -90,10 +94,14 @@ async fn serve_connection(node: Arc<Node>, connection: Connection, _place: Owned
         }
     }
     metrics::gauge!(names::CONNECTIONS).decrement(1);
-    // Dropping leases and pins may wait for a disk.
     let leases = session.leases;
     if !leases.is_empty() {
-        session.node.tasks.spawn_blocking(move || drop(leases));
+        let tasks = session.node.tasks.clone();
+        session.node.tasks.spawn(async move {
+            tokio::time::sleep(LEASE_GRACE).await;
+            // Dropping leases may wait for a disk.
+            tasks.spawn_blocking(move || drop(leases));
+        });
     }
 }
 
