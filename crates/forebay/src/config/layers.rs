@@ -1,5 +1,7 @@
 //! From file, environment and flags to one [`Settings`], with the source of each value.
 
+#![allow(clippy::result_large_err, reason = "errors are made once a mistake, at the start of the process")]
+
 use super::{
     Settings,
     keys::{self, Key},

@@ -96,9 +96,10 @@ async fn serve_connection(node: Arc<Node>, connection: Connection, _place: Owned
     metrics::gauge!(names::CONNECTIONS).decrement(1);
     let leases = session.leases;
     if !leases.is_empty() {
-        let tasks = session.node.tasks.clone();
+        let (tasks, stop) = (session.node.tasks.clone(), session.node.stop.clone());
         session.node.tasks.spawn(async move {
-            tokio::time::sleep(LEASE_GRACE).await;
+            // A worker that stops punches nothing any more, and must let go of its directories.
+            let _ = tokio::time::timeout(LEASE_GRACE, stop.cancelled()).await;
             // Dropping leases may wait for a disk.
             tasks.spawn_blocking(move || drop(leases));
         });
