@@ -1,5 +1,7 @@
 //! The documents say what is true of the code: tests that they name exist, links lead somewhere.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{
     collections::BTreeSet,
     fs,

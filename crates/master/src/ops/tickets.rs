@@ -93,7 +93,6 @@ mod tests {
         assert_eq!(divisor(60 * MIB, MIB, 16 * MIB, 5 * MIB), 15 * MIB);
         assert_eq!(divisor(64 * MIB, 64 * MIB, 16 * MIB, 5 * MIB), 64 * MIB);
         assert_eq!(divisor(7 * MIB, MIB, 5 * MIB, 5 * MIB), 7 * MIB);
-        assert_eq!(divisor(4 * MIB, MIB, 16 * MIB, 5 * MIB), 4 * MIB);
         assert_eq!(divisor(4 * MIB, MIB, 16 * MIB, 1), 4 * MIB);
     }
 }
