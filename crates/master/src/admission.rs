@@ -49,13 +49,13 @@ pub struct ClassLimit {
 /// The places of every class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// For [`Class::Read`].
+    /// For `Class::Read`.
     pub read: ClassLimit,
-    /// For [`Class::Write`].
+    /// For `Class::Write`.
     pub write: ClassLimit,
-    /// For [`Class::Heartbeat`].
+    /// For `Class::Heartbeat`.
     pub heartbeat: ClassLimit,
-    /// For [`Class::Administration`].
+    /// For `Class::Administration`.
     pub administration: ClassLimit,
 }
 
