@@ -1,7 +1,7 @@
 //! Configuration: one TOML file, overridden by `FOREBAY_*` variables, overridden by flags.
 //!
 //! [`Settings`] is the single list of what can be set: its doc comments and defaults make the schema ([`keys`]) from which
-//! unknown keys are found, environment variables are named and `docs/configuration.md` is written ([`document`]).
+//! unknown keys are found, environment variables are named and `docs/configuration.md` is written ([`document()`]).
 
 mod document;
 mod keys;

@@ -4,7 +4,7 @@ use forebay_base::NsPath;
 use forebay_client::{Client, Entry};
 use futures::{Stream, TryStreamExt};
 
-/// What [`files`] found.
+/// What [`walk`] found.
 pub(crate) enum Found {
     /// A directory; it comes before what lies below it.
     Directory(Entry),
