@@ -1,8 +1,8 @@
 //! The worker: holds cached bytes and is the only one that moves file data between stores and clients.
 //!
-//! - The data plane ([`data`], `docs/formats/data-plane.md`) answers readers and writers over TCP and a Unix socket.
-//! - The read-through engine ([`fetch`]) gets missing pages: each once however many wait for it, neighbours together, several GETs at a time.
-//! - The control plane ([`control`]) is gRPC: load, free, location. [`registration`] keeps the masters informed.
+//! - The data plane (`data`, `docs/formats/data-plane.md`) answers readers and writers over TCP and a Unix socket.
+//! - The read-through engine (`fetch`) gets missing pages: each once however many wait for it, neighbours together, several GETs at a time.
+//! - The control plane (`control`) is gRPC: load, free, location. `registration` keeps the masters informed.
 //!
 //! The hard problem is to do all of it within fixed memory, whatever readers, stores and disks do: every part holds at most a fixed number of
 //! bytes ([`Limits`]), and waits for the slower side in place of queueing.
