@@ -1,6 +1,6 @@
 //! An ordered key-value store under the replicated log: one small trait, in memory and on RocksDB.
 //!
-//! [`Store`] is the boundary and has the contract. [`MemStore`] and [`RocksStore`] implement it, [`conformance`] holds both to it.
+//! [`Store`] is the boundary and has the contract. [`MemStore`] and [`RocksStore`] implement it, `conformance` holds both to it.
 //! [`Overlay`] lays pending writes over any reader, so that many commands become one batch and each sees those before it.
 //! What keys and values mean is the business of the crates above.
 
