@@ -1,6 +1,6 @@
 //! Under stores: the object stores and directories whose data Forebay shows in its tree.
 //!
-//! [`Ufs`] is the boundary; [`open`] makes one from a URI. Three kinds exist: S3 and everything that speaks its protocol ([`s3`]), a
+//! [`Ufs`] is the boundary; [`open()`] makes one from a URI. Three kinds exist: S3 and everything that speaks its protocol ([`s3`]), a
 //! directory of this host or a network file system mounted there, and memory ([`memory`]), the fake that tests turn faults on.
 //! All pass one suite (`conformance`, behind the feature `testing`).
 

@@ -1,4 +1,4 @@
-//! Counts what is asked of each store: every store that [`crate::open`] makes is wrapped in this.
+//! Counts what is asked of each store: every store that [`crate::open()`] makes is wrapped in this.
 
 use crate::{
     Access, ByteStream, Capabilities, DeleteTarget, Expected, ListCursor, ListPage, ObjectMeta, PartPosition,
