@@ -229,6 +229,9 @@ async fn a_restart_of_the_master_under_readers_and_writers_is_a_pause() {
     let file = client.open("/m/a").await.unwrap();
     let mut writer = client.create("/m/new", CreateOptions::default()).await.unwrap();
     writer.write(expected.slice(..3 * BLOCK)).await.unwrap();
+    // Both workers have heard of the mount once they have served another file of it: 32 blocks leave neither out.
+    let other = cluster.put("other", 32 * BLOCK);
+    assert!(read(&client, "/m/other").await == other);
     cluster.stop_master().await;
     // Who has a ticket needs no master.
     assert!(file.read_at(0, 8 * BLOCK).await.unwrap() == expected);
