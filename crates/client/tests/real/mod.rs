@@ -66,7 +66,8 @@ impl Cluster {
         settings.write_lease = self.write_lease;
         settings.tick = Duration::from_millis(50);
         settings.heartbeat = Duration::from_millis(100);
-        settings.worker_timeout = Duration::from_secs(2);
+        // Longer than a busy machine stalls: no test waits for it, workers that stop sign off.
+        settings.worker_timeout = Duration::from_secs(20);
         settings.store_cache = ByteSize::mib(16);
         let master = Master::start(settings).await.unwrap();
         self.address = master.address();
@@ -87,6 +88,8 @@ impl Cluster {
         settings.masters = vec![self.address.to_string()];
         settings.limits.heartbeat_interval = Duration::from_millis(100);
         settings.limits.drain_timeout = Duration::from_millis(200);
+        settings.limits.peer_connect_timeout = Duration::from_secs(10);
+        settings.limits.peer_idle_timeout = Duration::from_secs(20);
         let worker = Worker::start(settings).await.unwrap();
         until("the worker knows the cluster", async || worker.epoch() > 0).await;
         self.workers[index] = Some(worker);
@@ -105,8 +108,8 @@ impl Cluster {
                 metadata: Duration::from_secs(30),
                 read: Duration::from_secs(30),
                 write: Duration::from_secs(30),
-                worker_connect: Duration::from_millis(500),
-                worker_silence: Duration::from_secs(2),
+                worker_connect: Duration::from_secs(5),
+                worker_silence: Duration::from_secs(20),
             },
             ..ClientConfig::new([self.address.to_string()])
         }
