@@ -110,6 +110,8 @@ fn run(seed: u64, rounds: u64) {
     balance(&fixture, seed, 64 * PAGE);
     let fixture = fixture.reopen();
     assert!(fixture.store.wait_until_scanned(Duration::from_secs(60)));
+    // No eviction from here on: what is found stays.
+    fixture.store.close();
     balance(&fixture, seed, 0);
     for inode in 0..FILES {
         for version in 1..=2 {
