@@ -274,10 +274,24 @@ impl Inner {
         let bit = 1 << geometry.slot_of(page);
         if let Err(error) = written {
             file.dir.note_write_error(&error);
-            self.give_back(part, bit, reservation);
+            self.undo(part, page, reservation);
             return Written::No;
         }
         self.commit(part, bit, space_of(bytes.len() as u32), reservation.space_of(page))
+    }
+
+    /// Ends the claim of a page that was written in part, or without its record. What it has taken on the disk is punched, or counts until the
+    /// file goes. Nobody reads it: it was never valid, and is claimed still.
+    fn undo(&self, part: &Part, page: u32, reservation: &Reservation) {
+        let (file, geometry) = (&part.file, reservation.geometry);
+        let start = geometry.page_offset(page);
+        if let Err(error) = file.dir.punch(&file.data, start..start + geometry.page_size() as u64) {
+            tracing::warn!(file = %file.file(), page, dir = %file.dir.path.display(), %error, "the space of a page that was not written stays taken");
+            let space = reservation.space_of(page);
+            file.dir.found(space);
+            file.orphaned.fetch_add(space, Relaxed);
+        }
+        self.give_back(part, 1 << geometry.slot_of(page), reservation);
     }
 
     /// Makes a written page readable; `space` of the `reserved` bytes are taken.

@@ -39,6 +39,25 @@ fn a_full_disk_takes_no_more_and_comes_back() {
 }
 
 #[test]
+fn a_page_written_without_its_record_takes_no_space() {
+    let fixture = Fixture::ssd(ByteSize::mib(64));
+    let (a, m) = (file(1), meta(LENGTH));
+    fixture.fill(a, m, 0..10);
+    let reservation = fixture.store.reserve(a, m, 10..11).unwrap();
+    let sums = files_with(&fixture.dir(0), ".sums").remove(0);
+    faults::set(&sums, Op::Write, ENOSPC);
+    let bytes = content(a, pages_of(10..11, LENGTH));
+    assert_eq!(reservation.write(PageIndex(10), &bytes, None), crate::Stored::No);
+    drop(reservation);
+    faults::clear(&sums);
+    assert_eq!(allocated(&files_with(&fixture.dir(0), ".data")[0]), 10 * PAGE);
+    assert_eq!(fixture.used(), 10 * PAGE + 4096);
+    until("it is healthy", || is_healthy(&fixture, 0));
+    assert_eq!(fixture.fill(a, m, 10..20), 10);
+    fixture.check(a, m, 0..20 * PAGE);
+}
+
+#[test]
 fn a_broken_disk_is_a_miss_and_its_pages_come_back_with_it() {
     let fixture = Fixture::ssd(ByteSize::mib(64));
     let (a, m) = (file(1), meta(4 * LENGTH));
