@@ -47,7 +47,8 @@ pub struct Deadlines {
     pub write: Duration,
     /// A connection to one worker.
     pub worker_connect: Duration,
-    /// Silence of one worker after which a read goes on with the next one. Doubled each time that all have been tried.
+    /// Silence of one worker after which a read goes on with the next one; doubled each time that all have been tried, and five
+    /// times as long for a part of a file that is written. A worker that waits for a slow store is not silent.
     pub worker_silence: Duration,
 }
 

@@ -181,8 +181,11 @@ async fn a_worker_stops_in_the_middle_of_a_write() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_that_is_dropped_or_dies_leaves_nothing() {
-    let cluster = Cluster::start_with(2, Duration::from_millis(600)).await;
+    let cluster = Cluster::start_with(2, Duration::from_secs(3)).await;
     let client = cluster.client().await;
+    // One that lives longer than its lease, because it renews it.
+    let mut slow = client.create("/m/slow", CreateOptions::default()).await.unwrap();
+    slow.write(content(BLOCK, 9)).await.unwrap();
     let mut dropped = client.create("/m/dropped", CreateOptions::default()).await.unwrap();
     dropped.write(content(3 * BLOCK, 1)).await.unwrap();
     drop(dropped);
@@ -200,20 +203,17 @@ async fn a_writer_that_is_dropped_or_dies_leaves_nothing() {
         drop(writer);
     });
     died.join().unwrap();
-    // One that lives longer than its lease, because it renews it.
-    let mut slow = client.create("/m/slow", CreateOptions::default()).await.unwrap();
-    for _ in 0..3 {
-        slow.write(content(BLOCK, 9)).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    slow.close().await.unwrap();
     until("nothing is left", async || {
         let gone = async |path| matches!(client.stat(path).await, Err(error) if error.kind() == ErrorKind::NotFound);
         gone("/m/dropped").await && gone("/m/died").await
     })
     .await;
+    // Leases that began after its own have ended.
+    slow.write(content(BLOCK, 10)).await.unwrap();
+    slow.close().await.unwrap();
     until("the uploads are aborted", async || uploads(&cluster).await == 0).await;
     assert_eq!(cluster.store.keys(), [b"slow".to_vec()]);
+    assert!(cluster.stored("slow").unwrap() == [content(BLOCK, 9), content(BLOCK, 10)].concat());
 }
 
 async fn uploads(cluster: &Cluster) -> usize {
@@ -329,5 +329,60 @@ async fn descriptors_outlive_eviction_and_the_worker() {
     for n in 0..40 {
         let offset = n * 199_999;
         assert!(file.read_at(offset as u64, 10_000).await.unwrap() == expected[offset..][..10_000]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_loses_answers_is_written_once() {
+    use forebay_ufs::memory::{Fault, Operation};
+    use std::sync::atomic::{AtomicU32, Ordering};
+    let cluster = Cluster::start(2).await;
+    let client = cluster.client().await;
+    for (name, length) in [("small", 10_000), ("large", 3 * BLOCK + 1)] {
+        let left = AtomicU32::new(2);
+        let store = std::sync::Arc::downgrade(&cluster.store);
+        cluster.store.set_faults(move |operation, _| {
+            let put = matches!(operation, Operation::Put | Operation::PutPart);
+            let lose = put && left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+            match store.upgrade() {
+                Some(store) if lose => Fault::FailAfter(store.error(forebay_ufs::UfsError::Unavailable, "answer lost")),
+                _ => Fault::None,
+            }
+        });
+        let expected = content(length, 6);
+        let path = format!("/m/{name}");
+        write(&client, &path, &expected, CreateOptions::default()).await.unwrap();
+        cluster.store.clear_faults();
+        assert!(cluster.stored(name).unwrap() == expected);
+        assert!(read(&client, &path).await == expected);
+    }
+}
+
+/// A slow store is no dead worker: nobody is asked twice, and nothing is fetched twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_store_is_waited_for() {
+    use forebay_ufs::memory::{Fault, Operation};
+    let cluster = Cluster::start(2).await;
+    let expected = cluster.put("a", BLOCK);
+    for near in [false, true] {
+        let mut config = cluster.config(near);
+        config.deadlines.worker_silence = Duration::from_secs(5);
+        let client = Client::connect(config).await.unwrap();
+        let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+        let held = gate.clone();
+        cluster.store.set_faults(move |operation, _| match operation {
+            Operation::Read => Fault::Hold(held.clone()),
+            _ => Fault::None,
+        });
+        let before = cluster.fetched();
+        let file = client.open("/m/a").await.unwrap();
+        let reading = tokio::spawn(async move { file.read_at(0, BLOCK).await });
+        // More than a silent worker is given.
+        tokio::time::sleep(client.config().deadlines.worker_silence + Duration::from_secs(1)).await;
+        gate.add_permits(1000);
+        assert!(reading.await.unwrap().unwrap() == expected);
+        assert_eq!(cluster.fetched() - before, BLOCK as u64);
+        cluster.store.clear_faults();
+        client.free("/m/a").await.unwrap();
     }
 }

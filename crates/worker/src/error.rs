@@ -129,6 +129,14 @@ pub(crate) enum ConnectionError {
     /// The peer took or sent nothing for too long.
     #[error("the peer has stalled for {0:?}")]
     Stalled(std::time::Duration),
+    /// The peer takes or sends, but so slowly that it would hold memory for ever.
+    #[error("the peer has not taken or sent {len} bytes in {time:?}")]
+    Slow {
+        /// Of the body.
+        len: u64,
+        /// What it was given.
+        time: std::time::Duration,
+    },
     /// The cached file under a frame that has begun failed; the rest of its body cannot be sent.
     #[error("cached bytes of {0} cannot be read")]
     Source(forebay_base::FileId),

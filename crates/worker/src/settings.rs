@@ -60,6 +60,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// A peer that takes or sends nothing for so long in the middle of a frame is cut off.
     pub stall_timeout: Duration,
+    /// A body that memory is held for, in either direction, is given [`Limits::stall_timeout`] and a second for so many bytes; a peer that is slower is cut off.
+    pub body_rate_min: ByteSize,
     /// Bytes of file data held in memory for requests (parts being written, reads that pass the cache by, cold pages on their way out); a request that needs more waits its turn.
     pub memory_max: ByteSize,
     /// Largest ranged GET.
@@ -102,6 +104,7 @@ impl Default for Limits {
             connections_max: 4096,
             idle_timeout: Duration::from_secs(300),
             stall_timeout: Duration::from_secs(30),
+            body_rate_min: ByteSize::kib(128),
             memory_max: ByteSize::mib(512),
             get_len_max: ByteSize::mib(8),
             gets_max: 64,
@@ -120,5 +123,12 @@ impl Default for Limits {
             heartbeat_interval: Duration::from_secs(1),
             master_timeout: Duration::from_secs(5),
         }
+    }
+}
+
+impl Limits {
+    /// How long a body of `len` bytes may take a peer.
+    pub(crate) fn time_for_body(&self, len: u64) -> Duration {
+        self.stall_timeout + Duration::from_millis(len.saturating_mul(1000) / self.body_rate_min.bytes().max(1))
     }
 }

@@ -5,12 +5,13 @@ mod common;
 
 use bytes::Bytes;
 use common::*;
-use forebay_base::ErrorKind;
+use forebay_base::{ByteSize, ErrorKind};
 use forebay_proto::frame::{Kind, WritePartHead};
 use forebay_proto::ticket::Ticket;
 use forebay_ufs::memory::{Fault, MemoryUfs, Operation};
 use forebay_ufs::{PutCondition, Ufs, UfsError, UploadedPart};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const PART: u64 = 4 * PAGE;
 
@@ -185,4 +186,84 @@ async fn bad_parts_are_refused_and_the_connection_goes_on() {
     assert!(store.keys().is_empty(), "nothing of all that got anywhere");
     client.write(whole(&ticket), &body).await.unwrap();
     assert!(store.bytes(&ticket.key).unwrap() == body);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_answer_is_no_conflict_at_the_next_worker() {
+    let store = Arc::new(MemoryUfs::new());
+    let (first, next) = (Setup::new(&store).start().await, Setup::new(&store).start().await);
+    let (mut ticket, body) = (write_ticket(11), content(11, PART));
+    for version in 1..=2 {
+        let lost = store.error(UfsError::Unavailable, "answer lost");
+        store.set_faults(move |operation, _| match operation {
+            Operation::Put => Fault::FailAfter(lost.clone()),
+            _ => Fault::None,
+        });
+        let error = first.client().await.write(whole(&ticket), &body).await.unwrap_err();
+        assert_eq!(error.error_kind(), ErrorKind::Unavailable);
+        let away = store.error(UfsError::Unavailable, "away");
+        store.set_faults(move |operation, _| match operation {
+            Operation::Stat => Fault::Fail(away.clone()),
+            _ => Fault::None,
+        });
+        let error = next.client().await.write(whole(&ticket), &body).await.unwrap_err();
+        assert_eq!(error.error_kind(), ErrorKind::Unavailable, "nobody knows: ask again");
+        store.clear_faults();
+        let other = content(12, PART);
+        let error = next.client().await.write(whole(&ticket), &other).await.unwrap_err();
+        let expected = if version == 1 { ErrorKind::AlreadyExists } else { ErrorKind::Conflict };
+        assert_eq!(error.error_kind(), expected, "what another has written stays");
+        let tag = next.client().await.write(whole(&ticket), &body).await.unwrap();
+        assert!(next.client().await.read(&read_ticket(&ticket, PART, &tag), 0, PART).await.ok() == body);
+        // Once more, over a version of somebody else.
+        ticket.version_tag = store.insert(&ticket.key, content(70, 100)).tag.0;
+        ticket.version += 1;
+    }
+}
+
+/// Begins a part so large that there is memory for no other, and sends none of it.
+async fn begin_largest(worker: &TestWorker) -> wire::Client {
+    let body = forebay_proto::frame::BODY_LEN_MAX;
+    let head = WritePartHead { checksums: vec![0; (body >> 14) as usize], ..whole(&write_ticket(12)) };
+    let mut client = worker.client().await;
+    client.send_raw(&forebay_proto::frame::encode_frame(Kind::WritePart, 1, &head, body)).await;
+    client
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_memory_hears_of_it() {
+    let store = Arc::new(MemoryUfs::new());
+    let worker = Setup::new(&store).change(|settings| settings.limits.memory_max = ByteSize(1)).start().await;
+    let hog = begin_largest(&worker).await;
+    let (ticket, body) = (write_ticket(13), content(13, PART));
+    let mut client = worker.client().await;
+    let head = WritePartHead { checksums: forebay_proto::frame::checksum_pieces(0, &body), ..whole(&ticket) };
+    client.send(Kind::WritePart, &head, &body).await;
+    let (header, _, body) = client.frame().await.unwrap();
+    assert_eq!((header.kind, header.request, body.len()), (Kind::Data, 1, 0), "a sign of life");
+    assert!(store.keys().is_empty());
+    drop(hog);
+    client.written().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_too_slowly_does_not_hold_memory_for_ever() {
+    let store = Arc::new(MemoryUfs::new());
+    let change = |settings: &mut forebay_worker::Settings| {
+        settings.limits.memory_max = ByteSize(1);
+        settings.limits.stall_timeout = Duration::from_secs(2);
+        settings.limits.body_rate_min = ByteSize::gib(1);
+    };
+    let worker = Setup::new(&store).change(change).start().await;
+    let mut hog = begin_largest(&worker).await;
+    let trickle = tokio::spawn(async move {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while hog.try_send_raw(b"x").await {
+            assert!(Instant::now() < deadline, "the worker takes bytes for ever");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let (ticket, body) = (write_ticket(13), content(13, PART));
+    worker.client().await.write(whole(&ticket), &body).await.unwrap();
+    trickle.await.unwrap();
 }

@@ -6,7 +6,7 @@ use forebay_proto::frame::{
     DataHead, DoneHead, ErrorHead, HEADER_LEN, Header, Kind, LocalOpenedHead, WrittenHead, decode_head, encode_frame,
 };
 use prost::Message;
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{ErrorKind, IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub(crate) struct Connection {
     pub(crate) used_before: bool,
     /// A request is being sent. If this is seen later, its sender was dropped in the middle of it.
     sending: bool,
+    /// What the worker answered before it had all of the request.
+    early: Option<Answer>,
 }
 
 /// A frame of an answer. A `Data` frame's body follows on the connection.
@@ -44,6 +46,13 @@ pub(crate) enum Answer {
     Error(ErrorHead),
 }
 
+impl Answer {
+    /// `Data` without a body: the worker waits for something, but it is there.
+    fn is_sign_of_life(&self) -> bool {
+        matches!(self, Answer::Data { body_len: 0, .. })
+    }
+}
+
 impl Connection {
     pub(crate) fn new(socket: Socket) -> Connection {
         Connection {
@@ -54,6 +63,7 @@ impl Connection {
             request: 0,
             used_before: false,
             sending: false,
+            early: None,
         }
     }
 
@@ -73,9 +83,20 @@ impl Connection {
         let start = encode_frame(kind, self.request, head, body_len as u64);
         let mut bufs: Vec<IoSlice<'_>> =
             std::iter::once(&start[..]).chain(body.iter().copied()).map(IoSlice::new).collect();
-        let sent = self.socket.write_all(&mut bufs, patience).await?;
-        self.sending = sent != Sent::All;
-        Ok(sent)
+        let mut rest = &mut bufs[..];
+        while self.socket.write_all(&mut rest, patience).await? == Sent::Answered {
+            if !self.has_input()? {
+                continue;
+            }
+            // A sign of life of who has no room for the body yet, the end of an earlier answer, or a real answer.
+            let (header, answer) = self.frame(patience).await?;
+            if self.is_answer(&header, &answer)? && !answer.is_sign_of_life() {
+                self.early = Some(answer);
+                return Ok(Sent::Answered);
+            }
+        }
+        self.sending = false;
+        Ok(Sent::All)
     }
 
     /// The descriptors that came with the last answer.
@@ -86,23 +107,49 @@ impl Connection {
     /// The next frame of the answer to the last request. What may still come of an earlier answer, whose bytes were all
     /// there but not its end, is skipped.
     pub(crate) async fn answer(&mut self, patience: Duration) -> Result<Answer, Fault> {
+        if let Some(answer) = self.early.take() {
+            return Ok(answer);
+        }
         loop {
-            self.arrived(HEADER_LEN, patience).await?;
-            let bytes = self.buffer[self.start..][..HEADER_LEN].try_into().expect("a slice of the header's length");
-            let header = Header::decode(bytes)?;
-            let head_len = header.head_len as usize;
-            self.arrived(HEADER_LEN + head_len, patience).await?;
-            let head = &self.buffer[self.start + HEADER_LEN..][..head_len];
-            let answer = decode(&header, head)?;
-            self.start += HEADER_LEN + head_len;
-            if header.request == self.request {
+            let (header, answer) = self.frame(patience).await?;
+            if self.is_answer(&header, &answer)? {
                 return Ok(answer);
             }
-            let is_end = matches!(answer, Answer::Done(_) | Answer::Error(_));
-            if !is_end || header.request > self.request {
-                let (got, asked) = (header.request, self.request);
-                let message = format!("answer to request {got} came, {asked} was asked");
-                return Err(Fault::Broken(message));
+        }
+    }
+
+    async fn frame(&mut self, patience: Duration) -> Result<(Header, Answer), Fault> {
+        self.arrived(HEADER_LEN, patience).await?;
+        let bytes = self.buffer[self.start..][..HEADER_LEN].try_into().expect("a slice of the header's length");
+        let header = Header::decode(bytes)?;
+        let head_len = header.head_len as usize;
+        self.arrived(HEADER_LEN + head_len, patience).await?;
+        let head = &self.buffer[self.start + HEADER_LEN..][..head_len];
+        let answer = decode(&header, head)?;
+        self.start += HEADER_LEN + head_len;
+        Ok((header, answer))
+    }
+
+    /// Whether a frame belongs to the last request. Otherwise it must be such that it can be skipped.
+    fn is_answer(&self, header: &Header, answer: &Answer) -> Result<bool, Fault> {
+        if header.request == self.request {
+            return Ok(true);
+        }
+        let is_bodiless = matches!(answer, Answer::Done(_) | Answer::Error(_)) || answer.is_sign_of_life();
+        if !is_bodiless || header.request > self.request {
+            let (got, asked) = (header.request, self.request);
+            let message = format!("answer to request {got} came, {asked} was asked");
+            return Err(Fault::Broken(message));
+        }
+        Ok(false)
+    }
+
+    /// The next frame that is more than a sign of life.
+    pub(crate) async fn answer_after_signs_of_life(&mut self, patience: Duration) -> Result<Answer, Fault> {
+        loop {
+            let answer = self.answer(patience).await?;
+            if !answer.is_sign_of_life() {
+                return Ok(answer);
             }
         }
     }
@@ -139,6 +186,24 @@ impl Connection {
         match read {
             0 => Err(Fault::closed()),
             _ => Ok(read.min(wanted)),
+        }
+    }
+
+    /// Whether anything has arrived. That the socket was called readable does not say so: it may have been before the last read.
+    fn has_input(&mut self) -> Result<bool, Fault> {
+        if self.start < self.end {
+            return Ok(true);
+        }
+        (self.start, self.end) = (0, 0);
+        match self.socket.try_read_vectored(&mut [IoSliceMut::new(&mut self.buffer)]) {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(false),
+            read => match read? {
+                0 => Err(Fault::closed()),
+                read => {
+                    self.end = read;
+                    Ok(true)
+                }
+            },
         }
     }
 

@@ -7,28 +7,17 @@ use super::socket::Sent;
 use forebay_proto::frame::{Kind, WritePartHead};
 use std::time::Duration;
 
-/// How long a worker may take over a part.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PartPatience {
-    /// For taking some of its bytes.
-    pub(crate) send: Duration,
-    /// For storing it, after all its bytes were sent.
-    pub(crate) store: Duration,
-}
-
 /// Sends a part and waits until the worker has stored it. Returns the store's mark of it.
+///
+/// `patience` is for taking some of the bytes, and for the signs of life that a worker sends while its store takes its time.
 pub(crate) async fn send_part(
     connection: &mut Pooled,
     head: &WritePartHead,
     body: &[&[u8]],
-    patience: PartPatience,
+    patience: Duration,
 ) -> Result<String, Fault> {
-    let sent = connection.send(Kind::WritePart, head, body, patience.send).await?;
-    let answer = match sent {
-        Sent::All => connection.answer(patience.store).await?,
-        Sent::Answered => connection.answer(patience.send).await?,
-    };
-    match answer {
+    let sent = connection.send(Kind::WritePart, head, body, patience).await?;
+    match connection.answer_after_signs_of_life(patience).await? {
         Answer::Written(written) if sent == Sent::All => {
             connection.give_back();
             Ok(written.tag)

@@ -57,11 +57,7 @@ impl Socket {
     /// Reads into `bufs` in turn; 0 when the peer has closed.
     pub(crate) async fn read_vectored(&self, bufs: &mut [IoSliceMut<'_>], patience: Duration) -> Result<usize, Fault> {
         loop {
-            let read = match self {
-                Socket::Tcp(socket) => socket.try_read_vectored(bufs),
-                Socket::Unix(socket, descriptors) => receive(socket, bufs, descriptors),
-            };
-            match read {
+            match self.try_read_vectored(bufs) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.ready(Interest::READABLE, patience).await?;
                 }
@@ -71,13 +67,21 @@ impl Socket {
         }
     }
 
-    /// Writes all of `bufs`, unless the peer answers before.
-    pub(crate) async fn write_all(&self, mut bufs: &mut [IoSlice<'_>], patience: Duration) -> Result<Sent, Fault> {
-        IoSlice::advance_slices(&mut bufs, 0);
+    /// Like [`read_vectored`](Socket::read_vectored), without waiting.
+    pub(super) fn try_read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.try_read_vectored(bufs),
+            Socket::Unix(socket, descriptors) => receive(socket, bufs, descriptors),
+        }
+    }
+
+    /// Writes all of `bufs`, unless the peer answers before; then they are what is left.
+    pub(crate) async fn write_all(&self, bufs: &mut &mut [IoSlice<'_>], patience: Duration) -> Result<Sent, Fault> {
+        IoSlice::advance_slices(bufs, 0);
         while !bufs.is_empty() {
             match self.try_write_vectored(bufs) {
                 Ok(0) => return Err(Fault::closed()),
-                Ok(written) => IoSlice::advance_slices(&mut bufs, written),
+                Ok(written) => IoSlice::advance_slices(bufs, written),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     let both = Interest::READABLE | Interest::WRITABLE;
                     if self.ready(both, patience).await?.is_readable() {

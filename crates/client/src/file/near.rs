@@ -180,16 +180,16 @@ impl FileInner {
                     read_ahead,
                     verify,
                 };
-                let filled = file.link().fill(&head, self.client.config.deadlines.worker_silence).await;
-                match filled {
+                let deadlines = &self.client.config.deadlines;
+                let filled = file.link().fill(&head, deadlines.worker_silence);
+                let silent = |_| Some(Err(Fault::Silent(deadlines.read)));
+                match tokio::time::timeout(deadlines.read, filled).await.unwrap_or_else(silent) {
                     Some(Ok(done)) => {
                         metrics::served(done.hit, done.missed);
                         true
                     }
                     Some(Err(fault)) => {
-                        if matches!(fault, Fault::Silent(_)) {
-                            worker.health.failed(tokio::time::Instant::now());
-                        }
+                        tracing::debug!(%fault, file = %opened.file_id(), "range not cached, reading over the network");
                         self.near.pause();
                         false
                     }

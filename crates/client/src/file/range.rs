@@ -107,7 +107,9 @@ impl RangeReader {
             self.read = Some(RangeRead::start(connection, &self.head(), patience).await?);
         }
         let read = self.read.as_mut().expect("just made");
-        read.fill(out, filled, patience).await?;
+        // A worker that waits for its store shows signs of life, for ever perhaps.
+        let fill = read.fill(out, filled, patience);
+        tokio::time::timeout_at(deadline, fill).await.unwrap_or(Err(Fault::Silent(patience)))?;
         worker.health.succeeded();
         Ok(())
     }

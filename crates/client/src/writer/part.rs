@@ -3,7 +3,7 @@
 use super::write::Write;
 use crate::buffers::{CHUNK, Chunk};
 use crate::data::fault::Fault;
-use crate::data::part::{PartPatience, send_part};
+use crate::data::part::send_part;
 use crate::data::pool::Freshness;
 use crate::error::{Error, Result};
 use crate::metrics;
@@ -193,12 +193,9 @@ impl Sending<'_> {
         deadline: Instant,
     ) -> Result<String, (Fault, bool)> {
         let left = deadline.saturating_duration_since(Instant::now());
-        let patience = PartPatience {
-            send: self.write.client.config.deadlines.worker_silence.min(left),
-            // A worker that is silent may be storing the part, which must not be cut short; the other half is for the next ones.
-            store: left / 2,
-        };
-        let connection = worker.pool.get(freshness, patience.send).await;
+        // More than for reads: what is sent twice is stored twice.
+        let patience = self.write.client.config.deadlines.worker_silence.saturating_mul(5).min(left);
+        let connection = worker.pool.get(freshness, patience).await;
         let mut connection = connection.map_err(|fault| (fault, false))?;
         let used_before = connection.used_before;
         let head = WritePartHead {
@@ -209,7 +206,9 @@ impl Sending<'_> {
             checksums: self.checksums.clone(),
         };
         let slices = self.part.bytes.slices();
-        send_part(&mut connection, &head, &slices, patience).await.map_err(|fault| (fault, used_before))
+        let sent = send_part(&mut connection, &head, &slices, patience);
+        let sent = tokio::time::timeout_at(deadline, sent).await.unwrap_or(Err(Fault::Silent(left)));
+        sent.map_err(|fault| (fault, used_before))
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::data::reply::Reply;
 use crate::data::send;
 use crate::data::server::Session;
+use crate::data::socket::in_time;
 use crate::error::{ConnectionError, RequestError};
 use crate::fetch::demand::{self, Demand};
 use crate::fetch::feed::{Feed, Origin};
@@ -200,7 +201,8 @@ impl<'a> Reader<'a> {
         let mut demand = self.demand.take().unwrap_or_else(|| Demand::new(self.node, &self.file, &rest, self.origin()));
         demand.plan_from(page);
         self.read_ahead();
-        let outcome = demand.wait_for(page).await;
+        let waited = reply.while_waiting(self.rest.start, demand.wait_for(page)).await;
+        let outcome = waited.map_err(Failure::Connection)?;
         if outcome.is_none() {
             demand.plan_again(page);
         }
@@ -216,20 +218,24 @@ impl<'a> Reader<'a> {
     /// Sends a range straight from its source.
     async fn through(&mut self, reply: &mut Reply<'_>, range: Range<u64>) -> Result<(), Failure> {
         let permits = permits_for(THROUGH_MEMORY);
-        let memory = self.node.memory.acquire_many(permits).await;
-        let _memory = memory.map_err(|_| RequestError::Unavailable("the worker is stopping".into()))?;
+        let memory = reply.while_waiting(self.rest.start, self.node.memory.acquire_many(permits)).await;
+        let _memory = memory
+            .map_err(Failure::Connection)?
+            .map_err(|_| RequestError::Unavailable("the worker is stopping".into()))?;
         let end = self.end_of_block(range.start).min(range.end);
         let mut feed = Feed::new(self.node, &self.file, range.start..end, self.origin());
         let (mut body, mut body_len) = (Vec::new(), 0);
         loop {
-            let bytes = feed.next().await?;
+            let at = self.rest.start;
+            let bytes = reply.while_waiting(at, feed.next()).await.map_err(Failure::Connection)??;
             let last = bytes.is_none();
             if let Some(bytes) = bytes {
                 body_len += bytes.len() as u64;
                 body.push(bytes);
             }
             if body_len >= THROUGH_FRAME_LEN || (last && body_len > 0) {
-                let sent = reply.data(self.rest.start, &body).await;
+                let sent = reply.data(self.rest.start, &body);
+                let sent = in_time(body_len, self.node.limits.time_for_body(body_len), sent).await;
                 sent.map_err(Failure::Connection)?;
                 self.pass_through(body_len);
                 body.clear();

@@ -7,6 +7,11 @@ use bytes::Bytes;
 use forebay_base::checksum::Crc32c;
 use forebay_proto::frame::{DataHead, DoneHead, Kind, append_frame, encode_frame, pieces};
 use std::io::IoSlice;
+use std::pin::pin;
+use std::time::Duration;
+
+/// An asker who hears nothing takes a worker for dead after a few of these.
+const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(1);
 
 /// One answer on a connection.
 pub(crate) struct Reply<'a> {
@@ -32,6 +37,21 @@ impl<'a> Reply<'a> {
         parts.push(IoSlice::new(&head));
         parts.extend(body.iter().map(|part| IoSlice::new(part)));
         self.connection.send_parts(&mut parts).await
+    }
+
+    /// Waits for `work`, and lets the asker know now and then that somebody is at it: by `Data` without a body.
+    pub(crate) async fn while_waiting<T>(
+        &mut self,
+        offset: u64,
+        work: impl Future<Output = T>,
+    ) -> Result<T, ConnectionError> {
+        let mut work = pin!(work);
+        loop {
+            match tokio::time::timeout(SIGN_OF_LIFE_EVERY, &mut work).await {
+                Ok(done) => return Ok(done),
+                Err(_) => self.data(offset, &[]).await?,
+            }
+        }
     }
 
     /// Appends the frame of the end to `out`.

@@ -3,6 +3,7 @@
 use crate::data::read::{Ended, Failure};
 use crate::data::reply::Reply;
 use crate::data::resident::is_resident;
+use crate::data::socket::in_time;
 use crate::error::{ConnectionError, RequestError};
 use crate::file::TicketFile;
 use crate::node::{Node, permits_for};
@@ -140,7 +141,8 @@ async fn send_step(
         let _memory = memory(node, len).await?;
         let pinned = pinned.clone();
         let bytes = on_waiting_thread(move || read_cold(&pinned, step)).await?;
-        reply.connection.send(&bytes).await.map(|()| bytes.len() as u64)
+        let sent = in_time(len, node.limits.time_for_body(len), reply.connection.send(&bytes));
+        sent.await.map(|()| bytes.len() as u64)
     };
     match sent {
         Ok(sent) if sent == len => Ok(()),

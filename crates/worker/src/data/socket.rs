@@ -224,6 +224,15 @@ impl Connection {
     }
 }
 
+/// Does what moves a body of `len` bytes, in no more than `time`: while memory is held for it.
+pub(crate) async fn in_time<T>(
+    len: u64,
+    time: Duration,
+    work: impl Future<Output = Result<T, ConnectionError>>,
+) -> Result<T, ConnectionError> {
+    tokio::time::timeout(time, work).await.unwrap_or(Err(ConnectionError::Slow { len, time }))
+}
+
 async fn let_others_run(since_wait: &mut u64, sent: u64) {
     *since_wait += sent;
     if *since_wait >= YIELD_AFTER {

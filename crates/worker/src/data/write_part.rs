@@ -5,6 +5,7 @@
 
 use crate::data::reply::Reply;
 use crate::data::server::Session;
+use crate::data::socket::in_time;
 use crate::error::{ConnectionError, RequestError};
 use crate::file::TicketFile;
 use crate::metrics as names;
@@ -14,7 +15,8 @@ use forebay_base::checksum::crc32c;
 use forebay_base::{PageIndex, VersionTag};
 use forebay_cache::{FileMeta, Stored};
 use forebay_proto::frame::{Header, Kind, WritePartHead, WrittenHead, encode_frame, pieces};
-use forebay_ufs::{PartPosition, PutCondition, UploadId};
+use forebay_ufs::{Expected, PartPosition, PutCondition, Ufs, UfsError, UploadId};
+use futures::StreamExt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -32,14 +34,19 @@ pub(crate) async fn serve(session: &mut Session, header: Header, head: WritePart
             return fail(session, header.request, &error).await;
         }
     };
-    let Ok(_memory) = node.memory.acquire_many(permits_for(header.body_len)).await else {
+    let mut reply = Reply::new(&mut session.connection, header.request);
+    let memory = node.memory.acquire_many(permits_for(header.body_len));
+    let Ok(_memory) = reply.while_waiting(head.offset, memory).await? else {
         return Ok(());
     };
-    let Some(body) = receive(session, &head, header.body_len).await? else {
+    let len = header.body_len;
+    let body = in_time(len, node.limits.time_for_body(len), receive(session, &head, len));
+    let Some(body) = body.await? else {
         let error = RequestError::DamagedInTransit(format!("part {}", head.number));
         return fail(session, header.request, &error).await;
     };
-    match part.store(&node, body).await {
+    let mut reply = Reply::new(&mut session.connection, header.request);
+    match reply.while_waiting(head.offset, part.store(&node, body)).await? {
         Ok(tag) => {
             metrics::counter!(names::WRITE_BYTES).increment(header.body_len);
             let frame = encode_frame(Kind::Written, header.request, &WrittenHead { tag: tag.0 }, 0);
@@ -164,18 +171,19 @@ impl Part {
         Ok(uploaded?)
     }
 
-    async fn upload(
-        &self,
-        store: &dyn forebay_ufs::Ufs,
-        body: Vec<Bytes>,
-    ) -> Result<VersionTag, forebay_ufs::UfsError> {
+    async fn upload(&self, store: &dyn Ufs, body: Vec<Bytes>) -> Result<VersionTag, UfsError> {
         let ticket = &self.file.ticket;
         if self.whole {
             let condition = match ticket.version_tag.is_empty() {
                 true => PutCondition::IfAbsent,
                 false => PutCondition::IfTag(ticket.tag()),
             };
-            return Ok(store.put(&ticket.key, body, &condition).await?.tag);
+            let error = match store.put(&ticket.key, body.clone(), &condition).await {
+                Err(error @ (UfsError::AlreadyExists(_) | UfsError::VersionChanged(_))) => error,
+                stored => return Ok(stored?.tag),
+            };
+            // The client may send the part again because the answer of an earlier try was lost, to us or to another worker, on its way or in the store.
+            return find_same(store, &ticket.key, &body).await?.ok_or(error);
         }
         let upload = UploadId(ticket.upload.clone());
         let part = store.put_part(&ticket.key, &upload, self.position, body);
@@ -188,6 +196,41 @@ impl Part {
         let last = self.whole || len < self.file.ticket.part_size;
         FileMeta { page_size: self.file.meta.page_size, length: last.then_some(self.range.end) }
     }
+}
+
+/// The tag of the object, if its content is `body`. A store that does not say is an error: the client asks again.
+async fn find_same(store: &dyn Ufs, key: &[u8], body: &[Bytes]) -> Result<Option<VersionTag>, UfsError> {
+    let length = body.iter().map(|bytes| bytes.len() as u64).sum();
+    let found = store.stat(key).await?;
+    let Some(found) = found.filter(|found| !found.is_directory() && found.length == length) else {
+        return Ok(None);
+    };
+    let expected = Expected { tag: found.tag.clone(), length };
+    let mut stored = match store.read(key, 0..length, &expected).await {
+        Err(UfsError::NotFound(_) | UfsError::VersionChanged(_)) => return Ok(None),
+        stored => stored?,
+    };
+    let (mut rest, mut at) = (body.iter().filter(|bytes| !bytes.is_empty()), Bytes::new());
+    while let Some(bytes) = stored.next().await {
+        let mut bytes = match bytes {
+            Err(UfsError::VersionChanged(_)) => return Ok(None),
+            bytes => bytes?,
+        };
+        while !bytes.is_empty() {
+            if at.is_empty() {
+                let Some(next) = rest.next() else {
+                    return Ok(None);
+                };
+                at = next.clone();
+            }
+            let len = at.len().min(bytes.len());
+            if at.split_to(len) != bytes.split_to(len) {
+                return Ok(None);
+            }
+        }
+    }
+    let all = at.is_empty() && rest.next().is_none();
+    Ok(all.then_some(found.tag))
 }
 
 /// Puts the pages that lie whole in `range` into the page store (blocking); returns those that it took.

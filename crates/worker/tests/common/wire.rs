@@ -66,6 +66,11 @@ impl Client {
         self.stream.write_all(bytes).await.unwrap();
     }
 
+    /// False when the connection has ended.
+    pub async fn try_send_raw(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok()
+    }
+
     /// The next frame; none when the connection is over.
     pub async fn frame(&mut self) -> Option<(Header, Bytes, Vec<u8>)> {
         let mut raw = [0; HEADER_LEN];
@@ -118,11 +123,15 @@ impl Client {
     }
 
     pub async fn written(&mut self) -> Result<String, ErrorHead> {
-        let (header, head, _) = self.frame().await.unwrap();
-        match header.kind {
-            Kind::Written => Ok(decode_head::<WrittenHead>(&head).unwrap().tag),
-            Kind::Error => Err(decode_head(&head).unwrap()),
-            kind => panic!("unexpected {kind:?}"),
+        loop {
+            let (header, head, body) = self.frame().await.unwrap();
+            match header.kind {
+                // A sign of life.
+                Kind::Data => assert!(body.is_empty()),
+                Kind::Written => return Ok(decode_head::<WrittenHead>(&head).unwrap().tag),
+                Kind::Error => return Err(decode_head(&head).unwrap()),
+                kind => panic!("unexpected {kind:?}"),
+            }
         }
     }
 
