@@ -1,14 +1,16 @@
 //! One directory of a tier: its space, its health, its order of eviction.
 
-use crate::{DirStatus, Health, OpenError, TierKind, hash, index::Handle, layout, policy::S3Fifo};
+use crate::{DirStatus, Health, LEASE_GRACE, OpenError, TierKind, disk, hash, index::Handle, layout, policy::S3Fifo};
 use forebay_base::{Clock, FileId, SystemClock};
 use parking_lot::{Condvar, Mutex};
 use std::{
     collections::{HashSet, VecDeque},
     fs::File,
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, Ordering::Relaxed},
+    time::Instant,
 };
 
 /// So many read errors in a row, and the directory is out of use: one bad sector is not a broken disk.
@@ -43,6 +45,19 @@ pub(crate) struct Dir {
     /// Files that were looked for before the scan came to them.
     loaded: Mutex<HashSet<FileId>>,
     bell: (Mutex<Bell>, Condvar),
+    /// When bytes that clients may be reading by descriptors can go.
+    punching: Mutex<Punching>,
+}
+
+/// Whether the bytes of pages that are gone are given back. Clients may hold descriptors of files that no lease of ours protects.
+#[derive(Clone, Copy, Debug, Default)]
+enum Punching {
+    #[default]
+    Now,
+    /// Those that the process before this one handed out.
+    From(Instant),
+    /// Those that we handed out, and end with us.
+    Never,
 }
 
 /// What is held while a directory is ours.
@@ -102,11 +117,13 @@ impl Dir {
             scanned: AtomicBool::new(false),
             loaded: Mutex::default(),
             bell: Default::default(),
+            punching: Mutex::default(),
         }
     }
 
     /// Takes the directory into use. Refused: the settings must change. Otherwise it is healthy or broken afterwards.
     pub(crate) fn attach(&self) -> Result<(), OpenError> {
+        let was_used = layout::read_marker(&self.path).is_ok();
         let attached = layout::attach(&self.path).and_then(|lock| {
             let marker = layout::read_marker(&self.path)?;
             Ok(Attached { _lock: lock, marker })
@@ -114,6 +131,9 @@ impl Dir {
         match attached {
             Ok(attached) => {
                 self.space.lock().estimate = layout::read_usage(&self.path).min(self.quota);
+                if was_used {
+                    self.wait_for_grace();
+                }
                 *self.attached.lock() = Some(attached);
                 self.set_health(Health::Healthy);
                 Ok(())
@@ -122,6 +142,37 @@ impl Dir {
             Err(layout::AttachError::Io(error)) => {
                 self.fail(BROKEN, &error);
                 Ok(())
+            }
+        }
+    }
+
+    /// Whoever used the directory before us has ended just before we got its lock, at the latest.
+    fn wait_for_grace(&self) {
+        let mut punching = self.punching.lock();
+        if !matches!(*punching, Punching::Never) {
+            *punching = Punching::From(Instant::now() + LEASE_GRACE);
+        }
+    }
+
+    /// See [`crate::PageStore::stop_punching`].
+    pub(crate) fn stop_punching(&self) {
+        *self.punching.lock() = Punching::Never;
+    }
+
+    /// Gives the space of a range of a file here back (*blocking*: in the first moment after the start it waits, see [`LEASE_GRACE`]).
+    pub(crate) fn punch(&self, file: &File, range: Range<u64>) -> io::Result<()> {
+        loop {
+            let punching = *self.punching.lock();
+            match punching {
+                Punching::Now => return disk::punch(file, range),
+                Punching::Never => return Ok(()),
+                Punching::From(start) => {
+                    std::thread::sleep(start.saturating_duration_since(Instant::now()));
+                    let mut punching = self.punching.lock();
+                    if matches!(*punching, Punching::From(at) if at <= Instant::now()) {
+                        *punching = Punching::Now;
+                    }
+                }
             }
         }
     }

@@ -9,8 +9,14 @@ use std::{
     sync::Arc,
 };
 
+/// How long the bytes behind descriptors stay as they are after the connection that they were leased on has ended, however it
+/// ended. Who hands out leases drops them only then, or never ([`crate::PageStore::stop_punching`]); a store that is opened on a directory that was
+/// used before punches nothing for as long, since the process before it may have been killed under its clients. So a client that has seen its connection
+/// alive less than this ago can believe what it read.
+pub const LEASE_GRACE: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// Two read-only descriptors of one cached file ([`crate::LocalFile`] reads them; the format is in `docs/formats/page-store.md`). While it lives the file is never punched,
-/// and its space counts even when it is dropped: keep it until the client's connection has ended, then drop it (*blocking*).
+/// and its space counts even when it is dropped: keep it until [`LEASE_GRACE`] after the client's connection has ended, then drop it (*blocking*).
 pub struct Lease {
     pub(crate) inner: Arc<Inner>,
     pub(crate) file: Arc<OpenFile>,

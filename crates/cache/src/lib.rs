@@ -28,7 +28,7 @@ mod verify;
 pub use counters::Counts;
 pub use error::OpenError;
 pub use geometry::Geometry;
-pub use lease::Lease;
+pub use lease::{LEASE_GRACE, Lease};
 pub use local_file::{LocalFile, LocalFileError};
 pub use pinned::{Damaged, PinnedRange};
 pub use reservation::{Reservation, Stored};

@@ -101,12 +101,12 @@ impl OpenFile {
 
     /// Gives the space of an extent back. Only what no valid record names, and no reader has pinned.
     pub(crate) fn punch(&self, extent: u32) -> io::Result<()> {
-        disk::punch(&self.data, self.geometry().extent_range(extent))?;
+        self.dir.punch(&self.data, self.geometry().extent_range(extent))?;
         // Whole blocks of blank records; what shares a block with other records stays.
         let records = self.geometry().records_range(extent);
         let blocks = records.start.next_multiple_of(BLOCK)..records.end / BLOCK * BLOCK;
         if blocks.start < blocks.end {
-            disk::punch(&self.sums, blocks)?;
+            self.dir.punch(&self.sums, blocks)?;
         }
         Ok(())
     }

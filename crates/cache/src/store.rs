@@ -130,6 +130,12 @@ impl PageStore {
         self.inner.wait_until_scanned(timeout)
     }
 
+    /// From now on nothing is punched, and ending leases needs no patience: for a process that stops, whose clients may believe for a moment yet
+    /// that their connections stand ([`crate::LEASE_GRACE`]). What is not given back is found by the scan of the next start.
+    pub fn stop_punching(&self) {
+        self.inner.dirs.iter().for_each(|dir| dir.stop_punching());
+    }
+
     /// Stops the background threads and notes how full the directories are (*blocking*). Nothing is lost without it.
     pub fn close(&self) {
         self.keepers.stop();

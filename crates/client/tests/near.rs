@@ -10,7 +10,6 @@ use fake::near::NearSide;
 use forebay_client::{Client, ClientConfig, OpenOptions};
 use futures::TryStreamExt;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 const BLOCK: u64 = 256 << 10;
 
@@ -122,7 +121,7 @@ async fn bytes_of_a_lost_lease_are_not_believed() {
     same!(file.read_at(0, 300_000).await.unwrap(), expected);
     near.break_connections();
     let retired = near.retire();
-    let grace_over = std::time::Instant::now() + forebay_proto::frame::LEASE_GRACE;
+    let grace_over = std::time::Instant::now() + forebay_cache::LEASE_GRACE;
     let mut punched = false;
     while !punched || near.opens.load(Ordering::Relaxed) < 2 {
         same!(file.read_at(1000, 100_000).await.unwrap(), expected[1000..101_000]);
@@ -145,7 +144,7 @@ async fn a_lease_that_was_lost_while_the_client_slept_is_noticed() {
     let retired = near.retire();
     tokio::task::yield_now().await;
     // Nothing of the client runs meanwhile: all is on this thread.
-    std::thread::sleep(forebay_proto::frame::LEASE_GRACE);
+    std::thread::sleep(forebay_cache::LEASE_GRACE);
     near.punch(&retired);
     same!(file.read_at(0, 300_000).await.unwrap(), expected);
 }
@@ -156,11 +155,11 @@ async fn a_silent_socket_costs_one_wait() {
     near.silent.store(true, Ordering::Relaxed);
     let expected = cluster.put("/a", 300_000, BLOCK);
     let file = client(&cluster).await.open("/a").await.unwrap();
-    let started = std::time::Instant::now();
-    for _ in 0..10 {
+    for _ in 0..30 {
         same!(file.read_at(0, 300_000).await.unwrap(), expected);
     }
-    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    let asked = near.ignored.load(Ordering::Relaxed);
+    assert!((1..5).contains(&asked), "asked {asked} times in 30 reads");
     assert!(network_reads(&cluster) > 0);
 }
 

@@ -28,9 +28,6 @@ pub const HEAD_LEN_MAX: u32 = 1 << 20;
 pub const BODY_LEN_MAX: u64 = 64 << 20;
 /// The largest range that one `Read` may ask for.
 pub const READ_LEN_MAX: u64 = 1 << 30;
-/// How long the bytes behind descriptors stay as they are after the connection that they were leased on has ended, for whatever
-/// reason, and after a worker has started: within this time a client must notice that its lease is gone.
-pub const LEASE_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
 /// The version of this format that this build speaks.
 pub const VERSION: u8 = 1;
 

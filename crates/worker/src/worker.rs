@@ -188,6 +188,7 @@ impl RunningWorker {
     /// Takes no more requests, waits for those under way ([`crate::Limits::drain_timeout`] at most), then closes the page store.
     pub async fn shutdown(self) {
         let node = &self.node;
+        node.pages.stop_punching();
         node.stop.cancel();
         node.tasks.close();
         if tokio::time::timeout(node.limits.drain_timeout, node.tasks.wait()).await.is_err() {
@@ -205,6 +206,7 @@ impl RunningWorker {
 
 impl Drop for RunningWorker {
     fn drop(&mut self) {
+        self.node.pages.stop_punching();
         self.node.stop.cancel();
         self.node.abort.cancel();
     }

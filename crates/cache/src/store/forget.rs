@@ -2,7 +2,6 @@
 
 use super::Inner;
 use crate::{
-    disk,
     gate::Pass,
     geometry::{bits, set_bits, space_of},
     index::ExtentKey,
@@ -117,7 +116,7 @@ impl Inner {
             if file.is_leased() {
                 file.deferred.lock().push((extent, 0));
             } else if !others_read {
-                disk::punch(&file.data, start..start + geometry.page_size() as u64)?;
+                file.dir.punch(&file.data, start..start + geometry.page_size() as u64)?;
             }
             Ok(())
         });
@@ -144,11 +143,11 @@ impl Inner {
         let geometry = file.geometry();
         let in_use = self.pages_in_use(file, extent);
         if in_use == 0 {
-            return disk::punch(&file.data, geometry.extent_range(extent));
+            return file.dir.punch(&file.data, geometry.extent_range(extent));
         }
         for slot in set_bits(!in_use & bits(0..geometry.extent_pages())) {
             let start = geometry.page_offset(geometry.page_at(extent, slot));
-            disk::punch(&file.data, start..start + geometry.page_size() as u64)?;
+            file.dir.punch(&file.data, start..start + geometry.page_size() as u64)?;
         }
         Ok(())
     }

@@ -10,7 +10,8 @@ use crate::data::fault::Fault;
 use crate::data::socket::{Sent, Socket};
 use bytes::Bytes;
 use forebay_base::FileId;
-use forebay_proto::frame::{DoneHead, Kind, LEASE_GRACE, LocalCloseHead, LocalFillHead, LocalOpenHead};
+use forebay_cache::LEASE_GRACE;
+use forebay_proto::frame::{DoneHead, Kind, LocalCloseHead, LocalFillHead, LocalOpenHead};
 use parking_lot::Mutex;
 use rustix::net::{RecvFlags, recv};
 use std::collections::HashMap;
@@ -124,7 +125,7 @@ impl Link {
         let mut connection = self.connection.try_lock().ok()?;
         let filled = async {
             request(&mut connection, Kind::LocalFill, head, patience).await?;
-            match connection.answer(patience).await? {
+            match connection.answer_after_signs_of_life(patience).await? {
                 Answer::Done(done) => Ok(done),
                 Answer::Error(error) => Err(Fault::refused(error)),
                 other => Err(unexpected(other)),

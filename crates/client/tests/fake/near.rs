@@ -34,6 +34,8 @@ pub struct NearSide {
     pub keeps_nothing: Arc<AtomicBool>,
     /// Requests are read and never answered.
     pub silent: Arc<AtomicBool>,
+    /// Such requests.
+    pub ignored: Arc<AtomicUsize>,
     serving: Arc<Mutex<tokio::task::JoinSet<()>>>,
     task: tokio::task::JoinHandle<()>,
     pub directory: tempfile::TempDir,
@@ -55,6 +57,7 @@ struct Serving {
     fills: Arc<Mutex<Vec<LocalFillHead>>>,
     keeps_nothing: Arc<AtomicBool>,
     silent: Arc<AtomicBool>,
+    ignored: Arc<AtomicUsize>,
 }
 
 impl NearSide {
@@ -78,6 +81,7 @@ impl NearSide {
             fills: Arc::default(),
             keeps_nothing: Arc::default(),
             silent: Arc::default(),
+            ignored: Arc::default(),
         };
         let serving: Arc<Mutex<tokio::task::JoinSet<()>>> = Arc::default();
         let (accepting, accepted) = (side.clone(), serving.clone());
@@ -97,6 +101,7 @@ impl NearSide {
             fills: side.fills,
             keeps_nothing: side.keeps_nothing,
             silent: side.silent,
+            ignored: side.ignored,
             serving,
             task,
             directory,
@@ -142,6 +147,7 @@ impl Serving {
             let mut head = vec![0; header.head_len as usize];
             stream.read_exact(&mut head).await?;
             if self.silent.load(Ordering::Relaxed) {
+                self.ignored.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
             match header.kind {

@@ -10,24 +10,29 @@ use crate::file::TicketFile;
 use crate::metrics as names;
 use crate::node::Node;
 use forebay_base::{FileId, InodeId};
-use forebay_cache::{Access, Lease, Run};
+use forebay_cache::{Access, LEASE_GRACE, Lease, Run};
 use forebay_proto::frame::{
     Kind, LocalCloseHead, LocalFillHead, LocalOpenHead, LocalOpenedHead, READ_LEN_MAX, encode_frame,
 };
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-/// The descriptors handed out over one connection. They are taken back when it closes.
+/// The descriptors handed out over one connection. They are taken back [`LEASE_GRACE`] after it has closed.
 pub(crate) struct Leases {
     held: HashMap<FileId, Vec<Arc<Lease>>>,
     count: usize,
     count_max: usize,
+    tasks: TaskTracker,
+    stop: CancellationToken,
 }
 
 impl Leases {
-    pub(crate) fn new(count_max: usize) -> Leases {
-        Leases { held: HashMap::new(), count: 0, count_max }
+    pub(crate) fn new(node: &Node) -> Leases {
+        let (tasks, stop) = (node.tasks.clone(), node.stop.clone());
+        Leases { held: HashMap::new(), count: 0, count_max: node.limits.leases_per_connection_max, tasks, stop }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -54,6 +59,23 @@ impl Leases {
         let leases = self.held.remove(&id).unwrap_or_default();
         self.count -= leases.len();
         leases
+    }
+}
+
+impl Drop for Leases {
+    /// The connection has ended, however it did, but the client may believe for a moment yet that it stands.
+    fn drop(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        if held.is_empty() || self.stop.is_cancelled() || tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let (tasks, stop) = (self.tasks.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            // A worker that stops punches nothing any more, and must let go of its directories.
+            let _ = tokio::time::timeout(LEASE_GRACE, stop.cancelled()).await;
+            // Dropping leases may wait for a disk.
+            tasks.spawn_blocking(move || drop(held));
+        });
     }
 }
 
@@ -97,16 +119,16 @@ async fn lease(session: &mut Session, head: &LocalOpenHead) -> Result<Arc<Lease>
 
 /// Answers a `LocalFill`.
 pub(crate) async fn fill(session: &mut Session, request: u64, head: LocalFillHead) -> Result<(), ConnectionError> {
-    let filled = fill_range(session, &head).await;
     let mut reply = Reply::new(&mut session.connection, request);
+    let filled = fill_range(&session.node, &session.leases, &head);
+    let filled = reply.while_waiting(head.offset, filled).await?;
     match filled {
         Ok((hit, missed)) => reply.done(hit, missed).await,
         Err(error) => reply.error(&error).await,
     }
 }
 
-async fn fill_range(session: &Session, head: &LocalFillHead) -> Result<(u64, u64), RequestError> {
-    let node = &session.node;
+async fn fill_range(node: &Arc<Node>, leases: &Leases, head: &LocalFillHead) -> Result<(u64, u64), RequestError> {
     if head.length > READ_LEN_MAX {
         return Err(RequestError::Invalid(format!(
             "a fill of {} bytes is too long: at most {READ_LEN_MAX} bytes are allowed",
@@ -124,7 +146,7 @@ async fn fill_range(session: &Session, head: &LocalFillHead) -> Result<(u64, u64
     if head.read_ahead > 0 {
         demand::read_ahead(node, &file, range.end, head.read_ahead, Origin::Client);
     }
-    if let Some(lease) = session.leases.current(file.id) {
+    if let Some(lease) = leases.current(file.id) {
         localize(lease, range).await?;
     }
     // What this client reads by itself is served by us all the same.

@@ -80,13 +80,9 @@ async fn refuse(mut connection: Connection) {
     let _ = Reply::new(&mut connection, 0).error(&error).await;
 }
 
-/// How long leases outlive their connection. A client looks whether its connection still stands at most half a second before it
-/// reads by its descriptors; what it reads then must not have been punched.
-const LEASE_GRACE: Duration = Duration::from_secs(1);
-
 async fn serve_connection(node: Arc<Node>, connection: Connection, _place: OwnedSemaphorePermit) {
     metrics::gauge!(names::CONNECTIONS).increment(1);
-    let mut session = Session { leases: Leases::new(node.limits.leases_per_connection_max), node, connection };
+    let mut session = Session { leases: Leases::new(&node), node, connection };
     if let Err(error) = session.run().await {
         match error {
             ConnectionError::Io(error) => tracing::debug!(%error, "data connection ended"),
@@ -94,16 +90,6 @@ async fn serve_connection(node: Arc<Node>, connection: Connection, _place: Owned
         }
     }
     metrics::gauge!(names::CONNECTIONS).decrement(1);
-    let leases = session.leases;
-    if !leases.is_empty() {
-        let (tasks, stop) = (session.node.tasks.clone(), session.node.stop.clone());
-        session.node.tasks.spawn(async move {
-            // A worker that stops punches nothing any more, and must let go of its directories.
-            let _ = tokio::time::timeout(LEASE_GRACE, stop.cancelled()).await;
-            // Dropping leases may wait for a disk.
-            tasks.spawn_blocking(move || drop(leases));
-        });
-    }
 }
 
 /// One connection and what it holds.

@@ -1,9 +1,14 @@
 //! Descriptors in the hands of clients.
 
 use super::fixture::*;
-use crate::{Access, TierKind};
-use forebay_base::ByteSize;
-use std::sync::Arc;
+use crate::{Access, LEASE_GRACE, TierKind};
+use forebay_base::{ByteSize, PageIndex};
+use std::{
+    fs::File,
+    os::{fd::AsFd, unix::fs::FileExt},
+    sync::Arc,
+    time::Instant,
+};
 
 const LENGTH: u64 = EXTENT as u64 * PAGE;
 
@@ -126,4 +131,46 @@ fn damage_in_a_leased_file_is_mended_in_place() {
     assert_eq!(fixture.fill(a, m, 0..EXTENT), 1);
     assert_eq!(local.read_verified(3 * PAGE, &mut buf), buf.len());
     assert!(buf == content(a, 3 * PAGE..4 * PAGE) && !lease.is_stale());
+}
+
+fn first_page(data: &File) -> Vec<u8> {
+    let mut page = vec![0; PAGE as usize];
+    data.read_exact_at(&mut page, 0).unwrap();
+    page
+}
+
+#[test]
+fn what_a_killed_process_handed_out_stays_for_a_while() {
+    let fixture = Fixture::ssd(ByteSize::mib(8));
+    let (a, m) = (file(1), meta(LENGTH));
+    fixture.fill(a, m, 0..EXTENT);
+    let data = File::from(fixture.store.lease(a, m).unwrap().data().as_fd().try_clone_to_owned().unwrap());
+    let killed = Instant::now();
+    let fixture = fixture.reopen();
+    std::thread::scope(|scope| {
+        scope.spawn(|| fixture.store.drop_page(a, PageIndex(0)));
+        until("the page is punched", || first_page(&data) == vec![0; PAGE as usize]);
+    });
+    assert!(killed.elapsed() >= LEASE_GRACE, "punched after {:?}", killed.elapsed());
+    fixture.fill(a, m, 0..1);
+    let again = Instant::now();
+    fixture.store.drop_page(a, PageIndex(0));
+    assert!(first_page(&data) == vec![0; PAGE as usize] && again.elapsed() < LEASE_GRACE, "only once");
+}
+
+#[test]
+fn a_store_that_stops_takes_nothing_from_its_clients() {
+    let fixture = Fixture::ssd(ByteSize::mib(8));
+    let (a, m) = (file(1), meta(LENGTH));
+    fixture.fill(a, m, 0..EXTENT);
+    let lease = fixture.store.lease(a, m).unwrap();
+    let data = File::from(lease.data().as_fd().try_clone_to_owned().unwrap());
+    fixture.store.drop_page(a, PageIndex(0));
+    fixture.store.stop_punching();
+    drop(lease);
+    assert!(first_page(&data) == content(a, 0..PAGE));
+    let fixture = fixture.reopen();
+    assert!(fixture.store.wait_until_scanned(std::time::Duration::from_secs(60)));
+    until("the scan gives back what was left", || allocated(&files_with(&fixture.dir(0), ".data")[0]) == LENGTH - PAGE);
+    assert_eq!(fixture.used(), LENGTH - PAGE + 4096);
 }
