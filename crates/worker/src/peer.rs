@@ -32,7 +32,10 @@ pub(crate) enum PeerError {
     /// It answered with an error.
     #[error("it answered {}: {}", .0.error_kind(), .0.message)]
     Refused(ErrorHead),
-    /// What it sent is not what was asked for, or damaged.
+    /// Its bytes do not match their checksums: damaged on its disk, most likely.
+    #[error("its bytes are damaged")]
+    Damaged,
+    /// What it sent is not what was asked for.
     #[error("it sent {0}")]
     BadAnswer(&'static str),
 }
@@ -234,7 +237,9 @@ impl PeerBody {
         for piece in lens {
             let (bytes, tail) = rest.split_at(piece);
             if self.frame.checksums.next() != Some(crc32c(bytes)) {
-                return Err(PeerError::BadAnswer("damaged bytes"));
+                // The rest of the frame is still to come.
+                self.connection = None;
+                return Err(PeerError::Damaged);
             }
             rest = tail;
         }

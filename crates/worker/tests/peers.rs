@@ -202,3 +202,23 @@ async fn an_owner_that_dies_in_the_middle_is_left_for_the_store() {
     assert_eq!(a.fetched(), LEN - PAGE, "the first page came from the owner");
     gate.add_permits(10);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_at_the_owner_heals_there() {
+    use std::os::unix::fs::FileExt;
+    let store = Arc::new(MemoryUfs::new());
+    let (a, b) = (Setup::new(&store).start_alone().await, Setup::new(&store).start_alone().await);
+    for worker in [&a, &b] {
+        worker.running.set_view(&view(1, &[&a, &b]));
+    }
+    let file = files_of(&store, b.running.id(), &[address(&a), address(&b)], 1).remove(0);
+    b.client().await.read(&file.ticket(), 0, LEN).await.ok();
+    let data = b.cache_files().into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let disk = std::fs::File::options().write(true).open(data).unwrap();
+    let at = PAGE + 20_000;
+    disk.write_all_at(&[!file.bytes[at as usize]], at).unwrap();
+    assert!(a.client().await.read(&file.ticket(), 0, LEN).await.ok() == file.bytes);
+    assert_eq!((a.fetched(), b.fetched()), (0, LEN + PAGE), "the owner has fetched its page again");
+    assert!(b.client().await.read(&file.ticket(), 0, LEN).await.ok() == file.bytes);
+    assert_eq!(b.fetched(), LEN + PAGE);
+}

@@ -169,6 +169,27 @@ async fn damage_on_disk_heals() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_that_only_the_disk_has_come_right() {
+    let store = store();
+    let worker = Setup::new(&store).start().await;
+    let file = TestFile::put(&store, 1, 400 * PAGE + 9);
+    let (ticket, mut client) = (file.ticket(), worker.client().await);
+    client.read(&ticket, 0, 401 * PAGE).await.ok();
+    let forget = || {
+        for path in worker.cache_files() {
+            let disk = std::fs::File::open(path).unwrap();
+            disk.sync_all().unwrap();
+            rustix::fs::fadvise(&disk, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        }
+    };
+    for (offset, length) in [(0, 401 * PAGE), (7, 300 * PAGE), (33 * PAGE + 5, 4096), (399 * PAGE, 2 * PAGE)] {
+        forget();
+        assert!(client.read(&ticket, offset, length).await.ok() == file.range(offset, length), "{length} at {offset}");
+    }
+    assert_eq!(worker.fetched(), file.bytes.len() as u64);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cache_too_small_is_read_through() {
     let store = store();
     for quota in [0, 3 * PAGE, 20 * PAGE] {

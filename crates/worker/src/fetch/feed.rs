@@ -5,7 +5,7 @@ use crate::error::RequestError;
 use crate::file::TicketFile;
 use crate::metrics as names;
 use crate::node::Node;
-use crate::peer::PeerBody;
+use crate::peer::{PeerBody, PeerError};
 use bytes::Bytes;
 use forebay_base::WorkerId;
 use forebay_proto::frame::ReadHead;
@@ -29,6 +29,8 @@ pub(crate) enum Origin {
 enum Source {
     /// The owner of the block: it fetches what it does not have.
     Owner(WorkerId),
+    /// The owner, after it has sent damaged bytes: it checks its pages first.
+    OwnerChecking(WorkerId),
     /// Who had the block before: gives what it has cached.
     PreviousOwner(WorkerId),
     Store,
@@ -44,7 +46,10 @@ pub(crate) struct Feed {
     node: Arc<Node>,
     file: Arc<TicketFile>,
     range: Range<u64>,
+    /// Not tried yet.
     sources: VecDeque<Source>,
+    /// Where the body comes from.
+    current: Option<Source>,
     body: Option<Body>,
 }
 
@@ -56,6 +61,7 @@ impl Feed {
             node: node.clone(),
             file: file.clone(),
             range,
+            current: None,
             body: None,
         }
     }
@@ -71,7 +77,11 @@ impl Feed {
                 Body::Peer(worker, peer) => match peer.next().await {
                     Ok(bytes) => bytes,
                     Err(error) => {
-                        peer_failed(*worker, &error);
+                        let worker = *worker;
+                        peer_failed(worker, &error);
+                        if matches!(error, PeerError::Damaged) && self.current == Some(Source::Owner(worker)) {
+                            self.sources.push_front(Source::OwnerChecking(worker));
+                        }
                         None
                     }
                 },
@@ -112,9 +122,15 @@ impl Feed {
         let source = self.sources.pop_front().ok_or_else(|| {
             RequestError::Unavailable("the store ended its answer before the end of the range".into())
         })?;
+        self.current = Some(source);
         match source {
-            Source::Owner(worker) => self.open_peer(worker, false).await,
-            Source::PreviousOwner(worker) => self.open_peer(worker, true).await,
+            Source::Owner(worker) => self.open_peer(worker, ReadHead::default()).await,
+            Source::OwnerChecking(worker) => {
+                self.open_peer(worker, ReadHead { verify: true, ..ReadHead::default() }).await
+            }
+            Source::PreviousOwner(worker) => {
+                self.open_peer(worker, ReadHead { cached_only: true, ..ReadHead::default() }).await
+            }
             Source::Store => {
                 let store = self.node.store_of(&self.file).await?;
                 metrics::counter!(names::STORE_READS).increment(1);
@@ -128,7 +144,7 @@ impl Feed {
         Ok(())
     }
 
-    async fn open_peer(&mut self, worker: WorkerId, cached_only: bool) {
+    async fn open_peer(&mut self, worker: WorkerId, wish: ReadHead) {
         let view = self.node.view.now();
         let Some(address) = view.address(worker) else {
             return;
@@ -138,8 +154,7 @@ impl Feed {
             offset: self.range.start,
             length: self.range.end - self.range.start,
             from_worker: true,
-            cached_only,
-            ..ReadHead::default()
+            ..wish
         };
         match self.node.peers.read(address, &head).await {
             Ok(body) => self.body = Some(Body::Peer(worker, Box::new(body))),
@@ -148,7 +163,7 @@ impl Feed {
     }
 }
 
-fn peer_failed(worker: WorkerId, error: &crate::peer::PeerError) {
+fn peer_failed(worker: WorkerId, error: &PeerError) {
     metrics::counter!(names::PEER_READ_FAILURES).increment(1);
     tracing::debug!(%worker, %error, "another worker did not give its bytes");
 }
