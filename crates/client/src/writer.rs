@@ -234,7 +234,7 @@ impl Writer {
         let complete = self.write.complete(self.written, parts, whole_tag, self.modified_ms);
         let reply = complete.await?;
         self.ended = true;
-        Entry::from_wire(reply.entry)
+        Entry::at(self.write.path.clone(), reply.entry)
     }
 
     /// Abandons the write and waits until the masters know: nothing becomes visible.

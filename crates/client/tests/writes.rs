@@ -173,7 +173,8 @@ async fn a_lost_reply_to_complete_is_asked_for_again() {
     let mut writer = client.create("/a", CreateOptions::default()).await.unwrap();
     writer.write("content").await.unwrap();
     cluster.state.lose_replies.store(1, Ordering::Relaxed);
-    writer.close().await.unwrap();
+    let entry = writer.close().await.unwrap();
+    assert_eq!(entry.path.to_string(), "/a");
     same!(stored(&cluster, "/a").unwrap(), "content");
     let metas = cluster.state.mutations.lock().clone();
     assert_eq!(metas.iter().map(|meta| meta.sequence).collect::<Vec<_>>(), [1, 2, 2]);

@@ -22,13 +22,11 @@ impl Client {
 
     /// [`stat`](Client::stat) with choices.
     pub async fn stat_with(&self, path: impl ToPath, options: StatOptions) -> Result<Entry> {
-        let request = v1::StatRequest {
-            path: path.to_path()?.to_bytes(),
-            sync: options.sync.to_wire(),
-            with_xattrs: options.with_xattrs,
-        };
+        let path = path.to_path()?;
+        let request =
+            v1::StatRequest { path: path.to_bytes(), sync: options.sync.to_wire(), with_xattrs: options.with_xattrs };
         let reply = self.inner.call(request, |channel, request| async move { namespace(channel).stat(request).await });
-        Entry::from_wire(reply.await?.entry)
+        Entry::at(path, reply.await?.entry)
     }
 
     /// The entries of a directory, sorted by the bytes of their names, in pages as they are asked for: memory does not grow with the directory.
@@ -64,9 +62,10 @@ impl Client {
     /// `already_exists`, unless it is a directory and `parents` is set; `not_found` when a parent is missing and `parents` is not set.
     pub async fn make_directory(&self, path: impl ToPath, options: MakeDirectoryOptions) -> Result<Entry> {
         let id = self.inner.request_ids.begin();
+        let path = path.to_path()?;
         let request = v1::MakeDirectoryRequest {
             meta: id.meta(),
-            path: path.to_path()?.to_bytes(),
+            path: path.to_bytes(),
             parents: options.parents,
             owner: options.owner,
             group: options.group,
@@ -75,7 +74,7 @@ impl Client {
         let reply = self
             .inner
             .call(request, |channel, request| async move { namespace(channel).make_directory(request).await });
-        Entry::from_wire(reply.await?.entry)
+        Entry::at(path, reply.await?.entry)
     }
 
     /// Renames a file or directory, atomically, over an existing one by the rules of POSIX rename(2).
@@ -115,16 +114,17 @@ impl Client {
     /// Changes attributes.
     pub async fn set_attributes(&self, path: impl ToPath, changes: AttributeChanges) -> Result<Entry> {
         let id = self.inner.request_ids.begin();
-        let request = set_attributes_request(path.to_path()?, changes, id.meta());
+        let path = path.to_path()?;
+        let request = set_attributes_request(&path, changes, id.meta());
         let reply = self
             .inner
             .call(request, |channel, request| async move { namespace(channel).set_attributes(request).await });
-        Entry::from_wire(reply.await?.entry)
+        Entry::at(path, reply.await?.entry)
     }
 }
 
 fn set_attributes_request(
-    path: NsPath,
+    path: &NsPath,
     changes: AttributeChanges,
     meta: Option<v1::RequestMeta>,
 ) -> v1::SetAttributesRequest {

@@ -34,7 +34,7 @@ impl Opened {
         let request = OpenRequest { path: path.to_bytes(), sync: sync.to_wire() };
         let reply = client.call(request, |channel, request| async move { namespace(channel).open(request).await });
         let reply = reply.await?;
-        let entry = Entry::from_wire(reply.entry)?;
+        let entry = Entry::at(path.clone(), reply.entry)?;
         let chunk = forebay_base::checksum::CHECKSUM_CHUNK as u64;
         if entry.block_size < BLOCK_SIZE_MIN || !entry.block_size.is_multiple_of(chunk) {
             let message = format!("{path} has blocks of {} bytes", entry.block_size);

@@ -98,10 +98,9 @@ impl Entry {
         FileId { inode: self.inode, version: self.version }
     }
 
-    /// Reads an entry that holds its whole path.
-    pub(crate) fn from_wire(entry: Option<v1::Entry>) -> Result<Entry> {
+    /// Reads the entry at `path`. Replies to repeated requests do not hold the path, so it is the one that was asked for.
+    pub(crate) fn at(path: NsPath, entry: Option<v1::Entry>) -> Result<Entry> {
         let entry = entry.ok_or_else(|| bad_reply("a reply without an entry"))?;
-        let path = NsPath::parse(&entry.path).map_err(|error| bad_reply(&error.to_string()))?;
         Ok(Entry::with_path(entry, path))
     }
 

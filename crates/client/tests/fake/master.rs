@@ -68,10 +68,18 @@ impl Service {
         files.get(path).cloned().ok_or_else(missing)
     }
 
-    fn mutation(&self, meta: Option<RequestMeta>) -> Result<(), Status> {
+    /// Notes a mutation; whether it came before.
+    fn mutation(&self, meta: Option<RequestMeta>) -> Result<bool, Status> {
         let meta = meta.ok_or_else(|| error(ErrorKind::InvalidArgument, "no request id"))?;
-        self.0.mutations.lock().push(meta);
-        self.lose()
+        let repeated = {
+            let mut mutations = self.0.mutations.lock();
+            let is_same = |known: &RequestMeta| (known.client, known.sequence) == (meta.client, meta.sequence);
+            let repeated = mutations.iter().any(is_same);
+            mutations.push(meta);
+            repeated
+        };
+        self.lose()?;
+        Ok(repeated)
     }
 
     fn lose(&self) -> Result<(), Status> {
@@ -216,7 +224,7 @@ impl Namespace for Service {
 
     async fn complete(&self, request: Request<CompleteRequest>) -> Reply<CompleteReply> {
         let request = request.into_inner();
-        self.mutation(request.meta)?;
+        let repeated = self.mutation(request.meta)?;
         let mut writes = self.0.writes.lock();
         let write = writes.remove(&request.write).ok_or_else(|| error(ErrorKind::NotFound, "the lease has ended"))?;
         let content = match (&write.whole, request.parts.is_empty()) {
@@ -233,7 +241,9 @@ impl Namespace for Service {
         };
         assert_eq!(content.len() as u64, request.length);
         let file = FakeFile { inode: write.inode, version: 1, content: content.into(), block_size: 1 << 20 };
-        let reply = entry(write.path.clone(), &file);
+        // The log does not keep the path.
+        let path = if repeated { Bytes::new() } else { write.path.clone() };
+        let reply = entry(path, &file);
         self.0.files.lock().insert(write.path, file);
         Ok(Response::new(CompleteReply { entry: Some(reply) }))
     }
