@@ -11,6 +11,7 @@ mod list;
 mod meta;
 mod read;
 mod root;
+mod sync;
 mod write;
 
 use crate::failure::{At, Failures};
@@ -391,8 +392,8 @@ fn rename(root: &OpenRoot, from: &[u8], to: &[u8]) -> Result<(), Errno> {
     let from_directory = root.directory(from_parent)?;
     let to_directory = root.make_directories(to_parent)?;
     fs::renameat(&from_directory, OsStr::from_bytes(from_name), &to_directory, OsStr::from_bytes(to_name))?;
-    fs::fsync(&to_directory)?;
-    fs::fsync(&from_directory)
+    sync::all(&to_directory)?;
+    sync::all(&from_directory)
 }
 
 /// Deletes each target and makes it last; targets of one directory that follow one another share its sync.
@@ -405,7 +406,7 @@ fn delete_all(failures: &Failures, root: &OpenRoot, targets: &[DeleteTarget]) ->
             let at = failures.at("delete", &target.key);
             results.push(delete_one(at, root, target, &mut changed));
         }
-        let Some(Err(errno)) = changed.map(fs::fsync) else {
+        let Some(Err(errno)) = changed.map(sync::all) else {
             continue;
         };
         for (target, result) in group.iter().zip(&mut results[first..]) {

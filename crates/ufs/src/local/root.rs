@@ -1,6 +1,7 @@
 //! The directory that is the store's root, and every way below it. Nothing outside can be reached: paths are resolved by the kernel with
 //! `RESOLVE_BENEATH` (openat2(2)), and no directory on the way may be a symbolic link.
 
+use super::sync;
 use rustix::fd::OwnedFd;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -156,7 +157,7 @@ impl OpenRoot {
         let (parent, name) = split(key);
         let parent = self.make_directories(parent)?;
         match fs::mkdirat(&parent, path(name), DIR_MODE) {
-            Ok(()) => fs::fsync(&parent)?,
+            Ok(()) => sync::all(&parent)?,
             Err(Errno::EXIST) => {}
             Err(error) => return Err(error),
         }

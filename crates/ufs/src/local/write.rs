@@ -4,7 +4,7 @@
 //! left-overs without meaning; uploads are listed, and aborting one removes it.
 
 use super::root::{OpenRoot, UPLOADS_DIR, split, unlink};
-use super::{meta, root};
+use super::{meta, root, sync};
 use crate::{ObjectMeta, PendingUpload, PutCondition, UploadId, UploadedPart};
 use bytes::Bytes;
 use forebay_base::VersionTag;
@@ -55,6 +55,22 @@ impl Publisher {
         let (parent, name) = split(key);
         let directory = root.make_directories(parent)?;
         let name = OsStr::from_bytes(name);
+        let moved = self.move_to(root, from, key, (&directory, name), condition);
+        // Also when somebody was there before: it may be ourselves, killed before this, and our caller may recognise it as his own.
+        if matches!(moved, Ok(()) | Err(WriteError::Exists | WriteError::Changed(_))) {
+            sync::all(&directory)?;
+        }
+        moved
+    }
+
+    fn move_to(
+        &self,
+        root: &OpenRoot,
+        from: (&OwnedFd, &str),
+        key: &[u8],
+        to: (&OwnedFd, &OsStr),
+        condition: &PutCondition,
+    ) -> Result<(), WriteError> {
         let _turn = self.turn.lock();
         let flags = match condition {
             PutCondition::None => RenameFlags::empty(),
@@ -64,11 +80,11 @@ impl Publisher {
                 RenameFlags::empty()
             }
         };
-        match fs::renameat_with(from.0, from.1, &directory, name, flags) {
+        match fs::renameat_with(from.0, from.1, to.0, to.1, flags) {
             Err(Errno::EXIST) if flags == RenameFlags::NOREPLACE => Err(WriteError::Exists),
             // File systems without the flag: a link refuses to replace as well.
             Err(Errno::INVAL) if flags == RenameFlags::NOREPLACE => {
-                match fs::linkat(from.0, from.1, &directory, name, AtFlags::empty()) {
+                match fs::linkat(from.0, from.1, to.0, to.1, AtFlags::empty()) {
                     Err(Errno::EXIST) => return Err(WriteError::Exists),
                     other => other?,
                 }
@@ -76,8 +92,7 @@ impl Publisher {
                 Ok(())
             }
             other => Ok(other?),
-        }?;
-        Ok(fs::fsync(&directory)?)
+        }
     }
 
     /// Writes a whole file.
@@ -104,7 +119,7 @@ impl Publisher {
         let file = OpenRoot::create(&directory, &name)?;
         let written = (|| {
             fill(&file)?;
-            fs::fsync(&file)?;
+            sync::all(&file)?;
             let stat = fs::fstat(&file)?;
             self.publish(root, (&directory, &name), key, condition)?;
             Ok(meta::file(&stat))
@@ -133,7 +148,7 @@ impl Publisher {
             return Err(WriteError::BadParts("the file is shorter than its parts".into()));
         }
         fs::ftruncate(&file, length)?;
-        fs::fsync(&file)?;
+        sync::all(&file)?;
         let stat = fs::fstat(&file)?;
         self.publish(root, (&directory, DATA), key, condition)?;
         abort(root, upload)?;
@@ -193,8 +208,8 @@ pub(super) fn begin(root: &OpenRoot, key: &[u8]) -> Result<UploadId, WriteError>
     write_at(&key_file, &[Bytes::copy_from_slice(key)], 0)?;
     let data = OpenRoot::create(&directory, DATA)?;
     let inode = fs::fstat(&data)?.st_ino;
-    fs::fsync(&key_file)?;
-    fs::fsync(&directory)?;
+    sync::all(&key_file)?;
+    sync::all(&directory)?;
     Ok(UploadId(format!("{name}-{inode:x}")))
 }
 
@@ -242,6 +257,8 @@ pub(super) fn put_part(
 ) -> Result<UploadedPart, WriteError> {
     let (_, file) = open_upload(root, key, upload)?.ok_or(WriteError::UploadGone)?;
     write_at(&file, body, position.offset)?;
+    // What is acknowledged is sent by nobody again.
+    sync::data(&file)?;
     let length: u64 = body.iter().map(|chunk| chunk.len() as u64).sum();
     Ok(UploadedPart { number: position.number, length, tag: VersionTag(format!("{:x}-{length:x}", position.offset)) })
 }
@@ -266,6 +283,8 @@ fn completed_before(root: &OpenRoot, key: &[u8], upload: &UploadId, length: u64)
     let inode = parse(upload).map(|(_, inode)| inode);
     match root.find(key)? {
         root::Found::File(stat) if Some(stat.st_ino) == inode && meta::length(&stat) == length => {
+            // Whoever completed it may have been killed before he did this.
+            sync::all(root.directory(split(key).0)?)?;
             abort(root, upload)?;
             Ok(meta::file(&stat))
         }
@@ -338,4 +357,51 @@ fn pending(root: &OpenRoot, name: &str) -> Result<Option<PendingUpload>, WriteEr
         upload: UploadId(format!("{name}-{inode:x}")),
         begun_ms: meta::file(&key_stat).modified_ms,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::root::Root;
+    use super::*;
+    use crate::PartPosition;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+
+    fn inode(path: &Path) -> u64 {
+        std::fs::metadata(path).unwrap().ino()
+    }
+
+    fn bytes(text: &'static str) -> Vec<Bytes> {
+        vec![Bytes::from_static(text.as_bytes())]
+    }
+
+    #[test]
+    fn what_is_acknowledged_is_on_the_disk() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Root::new(temp.path().to_owned()).open().unwrap();
+        let publisher = Publisher::default();
+        let synced = sync::log::take;
+
+        let upload = begin(&root, b"d/file").unwrap();
+        let directory = temp.path().join(UPLOADS_DIR).join(&upload.0[..32]);
+        let data = inode(&directory.join(DATA));
+        assert!(synced().ends_with(&[inode(&directory)]), "the upload");
+        let parts = [("abc", 0), ("defg", 3)].map(|(text, offset)| {
+            let position = PartPosition { number: offset as u32 + 1, offset };
+            let part = put_part(&root, b"d/file", &upload, position, &bytes(text)).unwrap();
+            assert_eq!(synced(), [data], "each part");
+            part
+        });
+        publisher.complete(&root, b"d/file", &upload, &parts, &PutCondition::IfAbsent).unwrap();
+        let parent = inode(&temp.path().join("d"));
+        assert_eq!(synced(), [data, inode(temp.path()), parent], "bytes before names");
+        publisher.complete(&root, b"d/file", &upload, &parts, &PutCondition::IfAbsent).unwrap();
+        assert_eq!(synced(), [parent], "again, after a lost answer");
+
+        publisher.put(&root, b"d/whole", &bytes("x"), &PutCondition::IfAbsent).unwrap();
+        assert_eq!(synced(), [inode(&temp.path().join("d/whole")), parent]);
+        let again = publisher.put(&root, b"d/whole", &bytes("x"), &PutCondition::IfAbsent);
+        assert!(matches!(again, Err(WriteError::Exists)));
+        assert!(synced().ends_with(&[parent]), "the caller may find that it is his");
+    }
 }
