@@ -155,6 +155,15 @@ async fn broken_bodies_are_resumed() {
         assert_eq!(ranges.iter().filter(|range| range.starts_with("bytes=0-")).count(), 1, "{ranges:?}");
         faulty.proxy.clear();
     }
+    // Never silent, never done: a byte now and then.
+    let rule = faulty.proxy.inject(When::get().times(2), Fault::TrickleBody(1_000_000));
+    assert!(faulty.read("file", &meta).await.expect("read") == bytes, "a trickle");
+    assert_eq!(faulty.proxy.struck(rule), 2);
+    faulty.proxy.clear();
+    faulty.proxy.inject(When::get(), Fault::TrickleBody(0));
+    let error = faulty.read("file", &meta).await.expect_err("trickles only");
+    assert!(matches!(error, UfsError::Unavailable(_)), "{error:?}");
+    faulty.proxy.clear();
     faulty.proxy.inject(When::get(), Fault::CutBody(0));
     let error = faulty.read("file", &meta).await.expect_err("no byte ever");
     assert!(matches!(error, UfsError::Unavailable(_)), "{error:?}");

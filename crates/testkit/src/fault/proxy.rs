@@ -230,6 +230,7 @@ impl Shared {
                 break_off(&reset)
             }
             Some(Fault::CutBody(at)) => self.pass(&record, request, link, Some(End::Cut(at, reset))).await,
+            Some(Fault::TrickleBody(at)) => self.pass(&record, request, link, Some(End::Trickle(at))).await,
             Some(Fault::StallBody(at)) => self.pass(&record, request, link, Some(End::Stall(at))).await,
             Some(Fault::TruncateBody(at)) => {
                 let mut response = self.pass(&record, request, link, Some(End::Truncate(at))).await?;

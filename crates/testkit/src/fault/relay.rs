@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use bytes::Bytes;
@@ -29,14 +30,19 @@ pub(super) enum End {
     Cut(u64, ResetOnDrop),
     /// Silence after so many bytes.
     Stall(u64),
+    /// A byte now and then after so many bytes.
+    Trickle(u64),
     /// An orderly end after so many bytes.
     Truncate(u64),
 }
 
+/// Between two bytes of a trickle.
+const TRICKLE_EVERY: Duration = Duration::from_millis(50);
+
 impl End {
     fn at(&self) -> u64 {
         match self {
-            Self::Cut(at, _) | Self::Stall(at) | Self::Truncate(at) => *at,
+            Self::Cut(at, _) | Self::Stall(at) | Self::Trickle(at) | Self::Truncate(at) => *at,
         }
     }
 }
@@ -85,7 +91,10 @@ impl Relay {
 
 impl State {
     async fn next(&mut self) -> Option<Result<Frame<Bytes>, Error>> {
-        if self.relay.end.as_ref().is_some_and(|end| self.passed >= end.at()) {
+        let trickles = matches!(self.relay.end, Some(End::Trickle(at)) if self.passed >= at);
+        if trickles {
+            tokio::time::sleep(TRICKLE_EVERY).await;
+        } else if self.relay.end.as_ref().is_some_and(|end| self.passed >= end.at()) {
             return self.end_early().await;
         }
         while self.pending.is_empty() {
@@ -97,7 +106,11 @@ impl State {
                 Err(error) => return Some(Err(error.into())),
             }
         }
-        let left = self.relay.end.as_ref().map_or(u64::MAX, |end| end.at() - self.passed);
+        let left = match &self.relay.end {
+            _ if trickles => 1,
+            Some(end) => end.at() - self.passed,
+            None => u64::MAX,
+        };
         let piece = if self.relay.bytes_per_second.is_some() { PIECE_BYTES } else { usize::MAX };
         let size = self.pending.len().min(piece).min(usize::try_from(left).unwrap_or(usize::MAX));
         let piece = self.pending.split_to(size);
@@ -110,7 +123,7 @@ impl State {
     async fn end_early(&self) -> Option<Result<Frame<Bytes>, Error>> {
         match self.relay.end.as_ref()? {
             End::Truncate(_) => None,
-            End::Stall(_) => std::future::pending().await,
+            End::Stall(_) | End::Trickle(_) => std::future::pending().await,
             End::Cut(_, reset) => {
                 reset.ask();
                 Some(Err(anyhow!("the body is cut here by a fault")))

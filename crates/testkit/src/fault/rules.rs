@@ -23,6 +23,8 @@ pub enum Fault {
     CutBody(u64),
     /// The answer's body stops after so many bytes, and the connection stays open.
     StallBody(u64),
+    /// The answer's body comes byte by byte after so many bytes, twenty a second.
+    TrickleBody(u64),
     /// The answer's body is shorter than the object and claims to be whole: a lying store.
     TruncateBody(u64),
     /// An error answer with an S3 body (`503`, `"SlowDown"`); the store sees nothing.

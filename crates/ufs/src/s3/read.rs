@@ -10,9 +10,12 @@ use futures::StreamExt;
 use http::{Method, StatusCode};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// An answer that brings fewer bytes a second, waited for over a stall time-out, is left for another: an answer holds a place among the reads, and a
+/// store that trickles must not hold it for ever. So little that 128 reads fit into a line of 8 Mbit/s.
+const RATE_MIN: u64 = 8 << 10;
 
 /// A range that is being read.
 struct Reading {
@@ -27,6 +30,31 @@ struct Reading {
     body: Option<ReplyBody>,
     /// Attempts since the last byte came.
     fruitless: u32,
+    pace: Pace,
+}
+
+/// How fast the bytes come, by the time that they are waited for.
+#[derive(Default)]
+struct Pace {
+    waited: Duration,
+    got: u64,
+    /// Stretches below the least rate, one after the other.
+    slow: u32,
+}
+
+impl Pace {
+    /// Counts a wait and what it brought; whether it has been too slow for a whole stretch.
+    fn is_slow(&mut self, waited: Duration, got: usize, stretch: Duration) -> bool {
+        self.waited += waited;
+        self.got += got as u64;
+        if self.waited < stretch {
+            return false;
+        }
+        let slow = self.got < (self.waited.as_secs_f64() * RATE_MIN as f64) as u64;
+        let times = if slow { self.slow + 1 } else { 0 };
+        *self = Pace { slow: times, ..Pace::default() };
+        slow
+    }
 }
 
 /// Begins to read: an object that is missing or has changed is told here.
@@ -46,6 +74,7 @@ pub(super) async fn open(
         end: range.end,
         body: None,
         fruitless: 0,
+        pace: Pace::default(),
     };
     if range.is_empty() {
         reading.check_version().await?;
@@ -136,8 +165,14 @@ impl Reading {
                 return Err(self.at().fail(UfsError::Protocol, "the answer has no body", ""));
             };
             let stall = self.http.config.stall_timeout;
+            let begun = Instant::now();
             let broken = match tokio::time::timeout(stall, response.chunk()).await {
                 Ok(Ok(Some(chunk))) => {
+                    if self.pace.is_slow(begun.elapsed(), chunk.len(), stall) {
+                        // These bytes are good; the next ones are asked for anew.
+                        self.give_up_slow()?;
+                        return self.accept(chunk).map(Some);
+                    }
                     self.body = Some(ReplyBody::Stream(response, permit));
                     if chunk.is_empty() {
                         continue;
@@ -153,6 +188,20 @@ impl Reading {
             self.resume(broken).await?;
         }
         Ok(None)
+    }
+
+    /// Notes that an answer is left for being slow; an error when the ones before it were as well.
+    fn give_up_slow(&self) -> UfsResult<()> {
+        if self.pace.slow >= TRIES_MAX {
+            let detail = format!(
+                "the store sends less than {RATE_MIN} bytes a second, {TRIES_MAX} times at byte {}",
+                self.position
+            );
+            return Err(self.at().fail(UfsError::Unavailable, detail, "look at the line to the store"));
+        }
+        tracing::debug!(key = %String::from_utf8_lossy(&self.key), position = self.position, "leaving a slow answer");
+        metrics::counter!(crate::metered::RESUMED_READS, "store" => self.http.config.uri.clone()).increment(1);
+        Ok(())
     }
 
     fn accept(&mut self, mut chunk: Bytes) -> UfsResult<Bytes> {
@@ -181,4 +230,26 @@ impl Reading {
 
 fn is_other_version(refusal: &Refusal) -> bool {
     refusal.is_failed_condition() || refusal.status == StatusCode::RANGE_NOT_SATISFIABLE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_is_what_is_slow_for_a_whole_stretch() {
+        let (second, stretch) = (Duration::from_secs(1), Duration::from_secs(10));
+        let mut pace = Pace::default();
+        for _ in 0..100 {
+            assert!(!pace.is_slow(second, RATE_MIN as usize, stretch), "just fast enough");
+            assert!(!pace.is_slow(Duration::ZERO, 0, stretch), "time that nobody waits does not count");
+        }
+        let slow = (0..40).filter(|_| pace.is_slow(second, RATE_MIN as usize - 1, stretch)).count();
+        assert_eq!((slow, pace.slow), (4, 4));
+        for _ in 0..9 {
+            assert!(!pace.is_slow(second, 0, stretch));
+        }
+        assert!(!pace.is_slow(second, 10 * RATE_MIN as usize, stretch), "a pause that is made up for");
+        assert_eq!(pace.slow, 0);
+    }
 }
