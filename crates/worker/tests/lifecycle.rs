@@ -109,16 +109,7 @@ async fn connections_are_bounded() {
     let mut third = worker.client().await;
     assert_eq!(third.answer(0).await.unwrap().error_kind(), ErrorKind::Unavailable);
     drop(a);
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let mut client = worker.client().await;
-        let head = ReadHead { ticket: file.ticket(), offset: 0, length: PAGE, ..ReadHead::default() };
-        client.try_send(Kind::Read, &head).await;
-        if client.answer(0).await.is_some_and(|answer| answer.end.is_ok()) {
-            break;
-        }
-        assert!(Instant::now() < deadline, "the place of a connection that is gone is free");
-    }
+    place_is_free(&worker, &file).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,21 +119,38 @@ async fn idle_and_stalling_peers_are_cut_off() {
         .change(|settings| {
             settings.limits.idle_timeout = Duration::from_millis(300);
             settings.limits.stall_timeout = Duration::from_millis(300);
+            settings.limits.connections_max = 1;
         })
         .start()
         .await;
     let file = TestFile::put(&store, 1, 512 * PAGE);
     let mut idle = worker.client().await;
     assert!(idle.frame().await.is_none());
+    place_is_free(&worker, &file).await;
     let mut half = worker.client().await;
     half.send_raw(b"Fb\x01").await;
     assert!(half.frame().await.is_none());
     // Asks for much and takes none of it: when it looks at last, the connection ends early.
+    place_is_free(&worker, &file).await;
     let mut slow = worker.client().await;
     let head = ReadHead { ticket: file.ticket(), offset: 0, length: 512 * PAGE, ..ReadHead::default() };
     slow.send(Kind::Read, &head, &[]).await;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    place_is_free(&worker, &file).await;
     assert!(slow.answer(0).await.is_none());
+}
+
+/// Waits until somebody can be served, when only one is at a time.
+async fn place_is_free(worker: &TestWorker, file: &TestFile) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let mut client = worker.client().await;
+        let head = ReadHead { ticket: file.ticket(), offset: 0, length: PAGE, ..ReadHead::default() };
+        client.try_send(Kind::Read, &head).await;
+        if client.answer(0).await.is_some_and(|answer| answer.end.is_ok()) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the place of a connection that is gone is free");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,11 +14,14 @@ macro_rules! same {
     };
 }
 
+#[path = "../content/mod.rs"]
+mod bytes_of_files;
 pub mod master;
 pub mod near;
 pub mod worker;
 
 use bytes::Bytes;
+pub use bytes_of_files::content;
 use forebay_client::{Client, ClientConfig, Deadlines};
 use forebay_proto::ticket::Ticket;
 use parking_lot::Mutex;
@@ -137,19 +140,6 @@ impl FakeCluster {
     pub fn reads(&self) -> Vec<usize> {
         self.workers.iter().map(|worker| worker.reads.lock().len()).collect()
     }
-}
-
-pub fn content(length: usize, seed: u64) -> Bytes {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut out = Vec::with_capacity(length + 8);
-    while out.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        out.extend_from_slice(&state.to_le_bytes());
-    }
-    out.truncate(length);
-    out.into()
 }
 
 impl State {

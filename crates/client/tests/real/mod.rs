@@ -2,7 +2,11 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
+#[path = "../content/mod.rs"]
+mod bytes_of_files;
+
 use bytes::Bytes;
+pub use bytes_of_files::content;
 use forebay_base::ByteSize;
 use forebay_cache::{DirSettings, TierKind, TierSettings};
 use forebay_client::{Client, ClientConfig, Deadlines, MountSpec};
@@ -140,19 +144,6 @@ impl Cluster {
     pub fn fetched(&self) -> u64 {
         self.workers.iter().flatten().map(|worker| worker.counted().fetched_bytes).sum()
     }
-}
-
-pub fn content(length: usize, seed: u64) -> Bytes {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut out = Vec::with_capacity(length + 8);
-    while out.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        out.extend_from_slice(&state.to_le_bytes());
-    }
-    out.truncate(length);
-    out.into()
 }
 
 /// Waits until `condition` holds.
