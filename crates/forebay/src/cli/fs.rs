@@ -10,6 +10,7 @@ mod load;
 mod location;
 mod mkdir;
 mod mv;
+mod report;
 mod rm;
 mod stat;
 mod test;

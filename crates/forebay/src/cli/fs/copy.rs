@@ -7,8 +7,9 @@ mod local;
 mod one;
 mod target;
 
+use super::report::Report;
 use super::walk::{self, Found};
-use crate::cli::{glob, output, place::Place, progress::Progress};
+use crate::cli::{glob, place::Place, progress::Progress};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use forebay_base::ByteSize;
@@ -42,12 +43,8 @@ pub(crate) struct Cp {
     /// Does not keep in the cache what is copied.
     #[arg(long)]
     no_cache: bool,
-    /// No progress bar.
-    #[arg(short, long)]
-    quiet: bool,
-    /// The result as one JSON object.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: Report,
 }
 
 /// What has been done so far.
@@ -74,7 +71,7 @@ pub(crate) async fn run(args: Cp, client: &Client) -> anyhow::Result<()> {
         "{target} is not a directory: {} sources cannot be copied to it",
         sources.len()
     );
-    let progress = Progress::new(args.quiet || args.json);
+    let progress = args.report.progress();
     let totals = Totals::default();
     for source in sources {
         let root = target.root_for(&source)?;
@@ -82,19 +79,18 @@ pub(crate) async fn run(args: Cp, client: &Client) -> anyhow::Result<()> {
         copy_tree(&args, client, &source, &root, &progress, &totals).await?;
     }
     progress.finish();
-    report(&args, &totals);
+    report(&args.report, &totals);
     Ok(())
 }
 
-fn report(args: &Cp, totals: &Totals) {
+fn report(report: &Report, totals: &Totals) {
     let (files, skipped, bytes) =
         (totals.files.load(Relaxed), totals.skipped.load(Relaxed), totals.bytes.load(Relaxed));
-    if args.json {
-        output::line(json!({ "files": files, "skipped": skipped, "bytes": bytes }));
-    } else if !args.quiet {
-        let left = if skipped == 0 { String::new() } else { format!(", {skipped} left alone") };
-        output::line(format_args!("{files} files, {} copied{left}", ByteSize(bytes)));
-    }
+    let left = if skipped == 0 { String::new() } else { format!(", {skipped} left alone") };
+    report.end(
+        json!({ "files": files, "skipped": skipped, "bytes": bytes }),
+        format_args!("{files} files, {} copied{left}", ByteSize(bytes)),
+    );
 }
 
 async fn copy_tree(

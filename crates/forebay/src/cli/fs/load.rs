@@ -1,7 +1,7 @@
 //! `forebay fs load`.
 
-use super::{expand_all, explain, walk};
-use crate::cli::{output, progress::Progress};
+use super::{expand_all, explain, report::Report, walk};
+use crate::cli::progress::Progress;
 use clap::Args;
 use forebay_base::ByteSize;
 use forebay_client::{Client, Entry};
@@ -21,12 +21,8 @@ pub(crate) struct Load {
     /// Files at the same time.
     #[arg(short, long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     parallel: u16,
-    /// No progress bar.
-    #[arg(short, long)]
-    quiet: bool,
-    /// The result as one JSON object.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: Report,
 }
 
 #[derive(Default)]
@@ -38,7 +34,7 @@ struct Totals {
 
 /// Loads. Ends at the first file that cannot be loaded.
 pub(crate) async fn run(args: Load, client: &Client) -> anyhow::Result<()> {
-    let progress = Progress::new(args.quiet || args.json);
+    let progress = args.report.progress();
     let totals = Totals::default();
     for path in expand_all(client, &args.paths).await? {
         explain(client, &path, client.stat(&path).await).await?;
@@ -54,11 +50,10 @@ pub(crate) async fn run(args: Load, client: &Client) -> anyhow::Result<()> {
     }
     progress.finish();
     let (files, loaded, fetched) = (totals.files.into_inner(), totals.loaded.into_inner(), totals.fetched.into_inner());
-    if args.json {
-        output::line(json!({ "files": files, "loaded": loaded, "fetched": fetched }));
-    } else {
-        output::line(format_args!("{files} files, {} cached, {} of them fetched", ByteSize(loaded), ByteSize(fetched)));
-    }
+    args.report.end(
+        json!({ "files": files, "loaded": loaded, "fetched": fetched }),
+        format_args!("{files} files, {} cached, {} of them fetched", ByteSize(loaded), ByteSize(fetched)),
+    );
     Ok(())
 }
 
