@@ -4,7 +4,7 @@
 
 use super::fault::Fault;
 use parking_lot::Mutex;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recv, recvmsg};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -84,7 +84,7 @@ impl Socket {
                 Ok(written) => IoSlice::advance_slices(bufs, written),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     let both = Interest::READABLE | Interest::WRITABLE;
-                    if self.ready(both, patience).await?.is_readable() {
+                    if self.ready(both, patience).await?.is_readable() && self.has_answer()? {
                         return Ok(Sent::Answered);
                     }
                 }
@@ -93,6 +93,21 @@ impl Socket {
             }
         }
         Ok(Sent::All)
+    }
+
+    /// Whether the peer has sent something or closed. Readiness alone does not tell: it outlives the bytes that it was about, until
+    /// a read finds nothing.
+    fn has_answer(&self) -> io::Result<bool> {
+        let peek = || Ok(recv(self.as_fd(), &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT)?);
+        let peeked = match self {
+            Socket::Tcp(socket) => socket.try_io(Interest::READABLE, peek),
+            Socket::Unix(socket, _) => socket.try_io(Interest::READABLE, peek),
+        };
+        match peeked {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -162,5 +177,53 @@ impl AsFd for Socket {
             Socket::Tcp(socket) => socket.as_fd(),
             Socket::Unix(socket, _) => socket.as_fd(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+    /// More than the buffers of both sides take.
+    const BODY: usize = 64 << 20;
+
+    async fn pair() -> (Socket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (ours, theirs) = tokio::join!(Socket::tcp(&address, PATIENCE), listener.accept());
+        (ours.unwrap(), theirs.unwrap().0)
+    }
+
+    async fn read_answer(socket: &Socket) {
+        let mut answer = [0; 4];
+        let read = socket.read_vectored(&mut [IoSliceMut::new(&mut answer)], PATIENCE).await.unwrap();
+        assert_eq!(&answer[..read], b"done");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_read_does_not_end_the_next_request() {
+        let (socket, mut peer) = pair().await;
+        peer.write_all(b"done").await.unwrap();
+        read_answer(&socket).await;
+        let body = vec![7; BODY];
+        let mut bufs = [IoSlice::new(&body)];
+        let mut received = vec![0; BODY];
+        let (sent, read) = tokio::join!(socket.write_all(&mut bufs, PATIENCE), peer.read_exact(&mut received));
+        assert_eq!((sent.unwrap(), read.unwrap()), (Sent::All, BODY));
+        assert!(received == body);
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_the_middle_ends_the_sending() {
+        let (socket, mut peer) = pair().await;
+        let body = vec![7; BODY];
+        let mut bufs = [IoSlice::new(&body)];
+        let (sent, written) = tokio::join!(socket.write_all(&mut bufs, PATIENCE), peer.write_all(b"done"));
+        written.unwrap();
+        assert_eq!(sent.unwrap(), Sent::Answered);
+        read_answer(&socket).await;
     }
 }
