@@ -296,3 +296,25 @@ async fn a_local_directory_is_a_store_too() {
     let entry = fixture.stat("/l/sub/a").await.unwrap();
     assert_eq!((entry.length, entry.version), (3, 2));
 }
+
+#[tokio::test]
+async fn a_store_whose_root_is_gone_is_not_taken_for_an_empty_one() {
+    let home = Home::new();
+    let dir = home.store_dir("data");
+    std::fs::write(dir.join("a"), "12345").unwrap();
+    let fixture = home.start().await;
+    fixture.mount_with("/l", &format!("file://{}", dir.display()), &[("sync", "0")]).await.unwrap();
+    assert_eq!(fixture.names("/l").await, ["a"]);
+    let before = fixture.stat("/l/a").await.unwrap();
+    // As a file system that is not mounted any more.
+    let away = dir.with_extension("away");
+    std::fs::rename(&dir, &away).unwrap();
+    for path in ["/l/a", "/l/new"] {
+        assert_eq!(fixture.stat(path).await.unwrap_err().kind, ErrorKind::Unavailable, "{path}");
+    }
+    let error = fixture.list_as("/l", SyncMode::ByInterval).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert!(error.message.contains("the root directory does not exist"), "{error}");
+    std::fs::rename(&away, &dir).unwrap();
+    assert_eq!(fixture.stat("/l/a").await.unwrap().inode, before.inode, "nothing was forgotten");
+}

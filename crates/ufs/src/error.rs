@@ -9,9 +9,13 @@ pub type UfsResult<T> = Result<T, UfsError>;
 /// Why a store's call failed. Cheap to clone, so that many who wait for one fetch can all have it.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum UfsError {
-    /// Nothing of that key, or the bucket or root is missing.
+    /// Nothing of that key.
     #[error("{0}")]
     NotFound(Box<Failure>),
+    /// The bucket, or the root directory, is missing: nothing is known about any key. A file system that is not mounted looks like this, so
+    /// it is never taken for an empty store.
+    #[error("{0}")]
+    RootMissing(Box<Failure>),
     /// [`crate::PutCondition::IfAbsent`] did not hold, or a file is where a directory should be.
     #[error("{0}")]
     AlreadyExists(Box<Failure>),
@@ -81,6 +85,7 @@ impl UfsError {
     pub fn failure(&self) -> &Failure {
         match self {
             UfsError::NotFound(failure)
+            | UfsError::RootMissing(failure)
             | UfsError::AlreadyExists(failure)
             | UfsError::VersionChanged(failure)
             | UfsError::UploadGone(failure)
@@ -112,7 +117,7 @@ impl UfsError {
             UfsError::IsADirectory(_) => ErrorKind::IsADirectory,
             UfsError::NotADirectory(_) => ErrorKind::NotADirectory,
             UfsError::NotEmpty(_) => ErrorKind::NotEmpty,
-            UfsError::Unavailable(_) => ErrorKind::Unavailable,
+            UfsError::RootMissing(_) | UfsError::Unavailable(_) => ErrorKind::Unavailable,
             UfsError::DeadlineExceeded(_) => ErrorKind::DeadlineExceeded,
             UfsError::Protocol(_) => ErrorKind::Internal,
         }

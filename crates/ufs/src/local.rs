@@ -125,7 +125,7 @@ fn check(at: At<'_>) -> UfsResult<()> {
 fn root_error(at: At<'_>, why: RootError) -> UfsError {
     match why {
         RootError::System(Errno::NOENT) => at.fail(
-            UfsError::NotFound,
+            UfsError::RootMissing,
             "the root directory does not exist",
             "create it, or mount the file system that holds it",
         ),

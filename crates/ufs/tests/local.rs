@@ -136,8 +136,8 @@ async fn a_missing_root_is_an_error_and_not_an_empty_store() {
     local.write("file", "x");
     let root = local.dir.path().join("root");
     std::fs::rename(&root, local.dir.path().join("away")).expect("rename");
-    assert!(matches!(local.store.stat(b"file").await, Err(UfsError::NotFound(_))));
-    assert!(matches!(local.store.list(b"", None, 10).await, Err(UfsError::NotFound(_))));
+    assert!(matches!(local.store.stat(b"file").await, Err(UfsError::RootMissing(_))));
+    assert!(matches!(local.store.list(b"", None, 10).await, Err(UfsError::RootMissing(_))));
     let error = local.store.check(forebay_ufs::Access::Read).await.expect_err("no root");
     assert!(error.to_string().contains("the root directory does not exist"), "{error}");
     std::fs::write(&root, "a file").expect("write");

@@ -28,7 +28,7 @@ async fn a_check_says_what_is_wrong() {
     assert_eq!(server.client().list("data", "").await.expect("list"), [], "the probe is gone");
 
     let error = refused(open(access, "s3://other")).await;
-    assert!(matches!(error, UfsError::NotFound(_)), "{error:?}");
+    assert!(matches!(error, UfsError::RootMissing(_)), "{error:?}");
     assert!(error.to_string().contains("cannot list s3://other: the bucket does not exist"), "{error}");
 
     let store = forebay_ufs::open("s3://data", &with_keys(access, &access.access_key, "wrong")).expect("open");

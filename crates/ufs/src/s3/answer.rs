@@ -102,7 +102,7 @@ impl Refusal {
         let text = self.text();
         match self.code.as_str() {
             "NoSuchBucket" => at.fail(
-                UfsError::NotFound,
+                UfsError::RootMissing,
                 "the bucket does not exist",
                 "check the bucket's name, the endpoint and the region",
             ),
