@@ -17,6 +17,7 @@ use forebay_proto::v1::mounts_client::MountsClient;
 use forebay_proto::v1::namespace_client::NamespaceClient;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
@@ -35,6 +36,27 @@ pub(crate) struct Inner {
     pub(crate) workers: Arc<Workers>,
     pub(crate) buffers: Arc<Buffers>,
     pub(crate) local_files: Arc<Registry>,
+    pub(crate) ending: Ending,
+}
+
+/// Counts the writes that were dropped and of which the masters do not know yet.
+#[derive(Debug, Default)]
+pub(crate) struct Ending(watch::Sender<usize>);
+
+/// One of them; dropped when it is over.
+pub(crate) struct EndingWrite(watch::Sender<usize>);
+
+impl Ending {
+    pub(crate) fn begin(&self) -> EndingWrite {
+        self.0.send_modify(|count| *count += 1);
+        EndingWrite(self.0.clone())
+    }
+}
+
+impl Drop for EndingWrite {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 impl Client {
@@ -53,9 +75,17 @@ impl Client {
                 request_ids: RequestIds::new(),
                 local_files: Registry::new(config.local_files_max),
                 buffers: Buffers::new(config.buffer_memory.bytes()),
+                ending: Ending::default(),
                 config,
             }),
         })
+    }
+
+    /// Waits until the masters know of all writers that were dropped unfinished that they are abandoned. A program that ends before has them
+    /// abandoned too, but only when their lease ends. It may take as long as [`Deadlines::metadata`](crate::Deadlines::metadata): put a bound around it.
+    pub async fn settled(&self) {
+        // The sender lives as long as `self`, so there is no error.
+        let _ = self.inner.ending.0.subscribe().wait_for(|count| *count == 0).await;
     }
 
     /// The settings that the client was made with.

@@ -8,8 +8,8 @@ use std::time::Duration;
 /// ```
 /// use forebay_client::ClientConfig;
 ///
-/// let config = ClientConfig { same_host: false, ..ClientConfig::new(["10.0.0.1:19998"]) };
-/// assert_eq!(config.masters, ["10.0.0.1:19998"]);
+/// let config = ClientConfig { same_host: false, ..ClientConfig::new(["10.0.0.1:7400"]) };
+/// assert_eq!(config.masters, ["10.0.0.1:7400"]);
 /// ```
 #[derive(Clone, Debug)]
 pub struct ClientConfig {

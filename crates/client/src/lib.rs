@@ -8,7 +8,7 @@
 //! use futures::TryStreamExt;
 //!
 //! # async fn example() -> forebay_client::Result<()> {
-//! let client = Client::connect(ClientConfig::new(["127.0.0.1:19998"])).await?;
+//! let client = Client::connect(ClientConfig::new(["127.0.0.1:7400"])).await?;
 //!
 //! let mut entries = client.list("/lake")?;
 //! while let Some(entry) = entries.try_next().await? {

@@ -76,6 +76,7 @@ impl Masters {
         let end = Instant::now() + deadline;
         let mut backoff = Backoff::new();
         let mut may_have_arrived = false;
+        let mut answer = None;
         loop {
             let at = self.current.load(Ordering::Relaxed);
             let mut attempt = Request::new(request.clone());
@@ -91,9 +92,13 @@ impl Masters {
             };
             may_have_arrived |= !is_connect_error(&status);
             self.leave(at);
+            if !status.details().is_empty() {
+                answer = Some(status.clone());
+            }
             let wait = backoff.next();
             if Instant::now() + wait >= end {
-                return Err(self.gave_up(status, deadline, may_have_arrived));
+                // What a master said tells more than that the last attempt had no time left.
+                return Err(self.gave_up(answer.unwrap_or(status), deadline, may_have_arrived));
             }
             metrics::rpc_retries().increment(1);
             tracing::debug!(%status, "master call failed, trying again");
@@ -111,15 +116,20 @@ impl Masters {
         let last = WireError::from(&status);
         let (kind, hint) = match may_have_arrived {
             true => (ErrorKind::DeadlineExceeded, "look whether it took effect before repeating a change".to_owned()),
-            false => (ErrorKind::Unavailable, format!("check that a master runs at {}", self.addresses)),
+            false => {
+                (ErrorKind::Unavailable, format!("check that a master (`forebay server`) runs at {}", self.addresses))
+            }
         };
         let hint = if last.hint.is_empty() { hint } else { last.hint };
-        let message = format!(
-            "no answer from the masters ({}) within {}: {}",
-            self.addresses,
-            forebay_base::HumanDuration(deadline),
-            root_cause(&status).unwrap_or(last.message),
-        );
+        let within = forebay_base::HumanDuration(deadline);
+        let message = match status.details().is_empty() {
+            true => {
+                let cause = root_cause(&status).unwrap_or(last.message);
+                format!("no answer from the masters ({}) within {within}: {cause}", self.addresses)
+            }
+            // They did answer, each time that it cannot be done now.
+            false => format!("not within {within}: {}", last.message),
+        };
         Error::new(kind, message).with_hint(hint).with_source(status)
     }
 }
@@ -130,10 +140,14 @@ pub(crate) fn lazy_channel(address: &str) -> Result<Channel> {
         true => address.to_owned(),
         false => format!("http://{address}"),
     };
-    let endpoint = Endpoint::from_shared(uri).map_err(|error| {
-        Error::new(ErrorKind::InvalidArgument, format!("{address:?} is not an address: {error}"))
-            .with_hint("write host:port, as in 10.0.0.1:19998")
-    })?;
+    let bad = |why: String| {
+        Error::new(ErrorKind::InvalidArgument, format!("{address:?} is not an address: {why}"))
+            .with_hint("write host:port, as in 10.0.0.1:7400")
+    };
+    let endpoint = Endpoint::from_shared(uri).map_err(|error| bad(error.to_string()))?;
+    if endpoint.uri().port().is_none() {
+        return Err(bad("the port is missing".to_owned()));
+    }
     Ok(endpoint
         .connect_timeout(Duration::from_secs(2))
         .tcp_nodelay(true)
@@ -211,9 +225,22 @@ mod tests {
         assert_eq!(calls.into_inner(), 3);
     }
 
+    #[tokio::test]
+    async fn what_masters_kept_answering_is_not_called_silence() {
+        let result: Result<()> = masters("127.0.0.1:1")
+            .call((), Duration::from_millis(100), |_, _| async {
+                Err(WireError::new(ErrorKind::Unavailable, "cannot reach s3://x").with_hint("check it").into())
+            })
+            .await;
+        let error = result.unwrap_err();
+        assert!(error.message().ends_with(": cannot reach s3://x"), "{error}");
+        assert!(!error.message().contains("no answer"), "{error}");
+        assert_eq!(error.hint(), "check it");
+    }
+
     #[test]
     fn bad_addresses_are_named() {
-        for bad in ["", "not an address", "http://"] {
+        for bad in ["", "not an address", "http://", "host"] {
             let error = Masters::new(&ClientConfig::new([bad])).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{bad:?}");
         }

@@ -254,10 +254,12 @@ impl Drop for Writer {
         // Best effort: without a runtime, or when the masters do not answer, the lease ends by itself.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let write = self.write.clone();
+            let ending = write.client.ending.begin();
             runtime.spawn(async move {
                 if let Err(error) = write.abandon().await {
                     tracing::debug!(%error, path = %write.path, "write not abandoned, its lease will end");
                 }
+                drop(ending);
             });
         }
     }

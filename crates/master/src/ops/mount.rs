@@ -11,7 +11,7 @@ use forebay_namespace::{MountSpec, Payload, Request, query};
 use forebay_proto::error::WireError;
 use forebay_proto::v1;
 use forebay_proto::v1::SyncMode;
-use forebay_ufs::Access;
+use forebay_ufs::{Access, UfsError};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,7 +67,12 @@ fn changed(core: &Core, mount: &Mounted, request: v1::UpdateMountRequest) -> Res
     if let Some(interval) = request.sync_interval {
         spec.sync_interval_ms = parse_interval(&interval)?;
     }
+    let mut secrets = mount.secrets().clone();
     for name in &request.unset_options {
+        if secrets.0.remove(name).is_some() {
+            seal(core, &mount.path, &mut spec, &secrets);
+            continue;
+        }
         if spec.options.remove(&canonical(name)).is_none() {
             return Err(invalid(
                 format!("mount {} has no option {name:?}", mount.path),
@@ -77,7 +82,6 @@ fn changed(core: &Core, mount: &Mounted, request: v1::UpdateMountRequest) -> Res
     }
     spec.options.extend(request.set_options.into_iter().map(|(name, value)| (canonical(&name), value)));
     apply_own_options(&mut spec)?;
-    let mut secrets = mount.secrets().clone();
     if !request.set_secrets.is_empty() {
         secrets = check_secrets(request.set_secrets)?;
         seal(core, &mount.path, &mut spec, &secrets);
@@ -155,7 +159,21 @@ async fn check(spec: &MountSpec, secrets: &Secrets, skip: bool) -> Result<()> {
         true => Access::Read,
         false => Access::ReadWrite,
     };
-    store.check(access).await.map_err(store_error)
+    store.check(access).await.map_err(|error| match error {
+        UfsError::RootMissing(_) => WireError { kind: ErrorKind::NotFound, ..store_error(error) },
+        error => unusable(store_error(error)),
+    })
+}
+
+/// A store that does not answer now is as good as a wrong address: said at once, where the client would ask again for long.
+fn unusable(error: WireError) -> WireError {
+    match error.kind {
+        ErrorKind::Unavailable | ErrorKind::DeadlineExceeded => {
+            let hint = if error.hint.is_empty() { "check its address" } else { error.hint.as_str() };
+            invalid(error.message, format!("{hint}; --skip-check mounts it all the same"))
+        }
+        _ => error,
+    }
 }
 
 fn check_secrets(secrets: HashMap<String, String>) -> Result<Secrets> {

@@ -60,7 +60,8 @@ pub(super) struct S3Config {
     pub(super) connect_timeout: Duration,
     /// `stall_timeout`: how long an answer may stay silent. Default: 15 s.
     pub(super) stall_timeout: Duration,
-    /// `deadline` of one call with all its attempts, besides the time that its body takes. Default: 60 s.
+    /// `deadline` of one call with all its attempts, besides the time that its body takes. Default: 20 s,
+    /// shorter than a client waits for a master, so that the master can say what is wrong.
     pub(super) deadline: Duration,
     /// `max_requests` at the same time, reads aside. More wait. Default: 128.
     pub(super) requests_max: usize,
@@ -88,6 +89,18 @@ impl Reader<'_> {
                 .parse()
                 .map_err(|why| invalid(self.uri, format!("option {name} cannot be {text:?}"), format!("{why}"))),
         }
+    }
+
+    fn flag(&self, name: &str, default: bool) -> UfsResult<bool> {
+        let Some(text) = self.text(name) else { return Ok(default) };
+        text.parse().map_err(|_| self.bad(name, "true or false"))
+    }
+
+    /// How many at the same time.
+    fn number(&self, name: &str, default: usize) -> UfsResult<usize> {
+        let Some(text) = self.text(name) else { return Ok(default) };
+        let number = text.parse().ok().filter(|number| (1..=100_000).contains(number));
+        number.ok_or_else(|| self.bad(name, "1 to 100000"))
     }
 
     fn duration(&self, name: &str, default: Duration) -> UfsResult<Duration> {
@@ -126,9 +139,9 @@ impl S3Config {
         if !(5 << 20..=5 << 30).contains(&copy_part.0) {
             return Err(reader.bad("copy_part_size", "5MiB to 5GiB"));
         }
-        let config = S3Config {
+        Ok(S3Config {
             uri: uri.trim_end_matches('/').to_owned(),
-            addressing: match reader.parse("path_style", !of_aws || bucket.contains('.'))? {
+            addressing: match reader.flag("path_style", !of_aws || bucket.contains('.'))? {
                 true => Addressing::Path,
                 false => Addressing::Virtual,
             },
@@ -137,21 +150,15 @@ impl S3Config {
             endpoint: check_endpoint(uri, &endpoint)?,
             region,
             ca_file: reader.text("ca_file").map(PathBuf::from),
-            checksums: reader.parse("checksums", true)?,
-            conditional_writes: reader.parse("conditional_writes", true)?,
+            checksums: reader.flag("checksums", true)?,
+            conditional_writes: reader.flag("conditional_writes", true)?,
             connect_timeout: reader.duration("connect_timeout", Duration::from_secs(5))?,
             stall_timeout: reader.duration("stall_timeout", Duration::from_secs(15))?,
-            deadline: reader.duration("deadline", Duration::from_secs(60))?,
-            requests_max: reader.parse("max_requests", 128)?,
-            reads_max: reader.parse("max_reads", 128)?,
+            deadline: reader.duration("deadline", Duration::from_secs(20))?,
+            requests_max: reader.number("max_requests", 128)?,
+            reads_max: reader.number("max_reads", 128)?,
             copy_part_len: copy_part.0,
-        };
-        for (name, value) in [("max_requests", config.requests_max), ("max_reads", config.reads_max)] {
-            if !(1..=100_000).contains(&value) {
-                return Err(reader.bad(name, "1 to 100000"));
-            }
-        }
-        Ok(config)
+        })
     }
 
     /// What a request for a key of the bucket goes to; `None` for the bucket itself.
