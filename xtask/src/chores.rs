@@ -39,6 +39,16 @@ pub(crate) fn lint() -> Result<()> {
     step("licences and duplicates", deny.current_dir(cargo::root()).envs(cargo::environment()?))
 }
 
+/// `cargo xtask install [ROOT]`: the program for use, with the RocksDB that is built once.
+pub(crate) fn install(root: Option<&str>) -> Result<()> {
+    setup::run(Purpose::Build)?;
+    let mut command = cargo_command(&["install", "--locked", "--path", "crates/forebay"])?;
+    if let Some(root) = root {
+        command.args(["--root", root]);
+    }
+    step("install", &mut command)
+}
+
 /// `cargo xtask docs`: the pages that the code writes.
 pub(crate) fn docs() -> Result<()> {
     setup::run(Purpose::Build)?;

@@ -20,6 +20,7 @@ const USAGE: &str = "\
 cargo xtask COMMAND
 
   demo [--once]                           a cluster over two stores with data to read; --once ends after the table
+  install [ROOT]                          build forebay for use and put it into ROOT/bin (default: cargo's own, ~/.cargo)
   test [ARGS]                             every test; arguments go to `cargo test`
   lint                                    format, clippy, documentation, licences
   docs                                    write docs/configuration.md from the settings' own documentation
@@ -45,6 +46,8 @@ fn run(words: &[&str]) -> Result<()> {
         ["setup", "--for", purpose] => setup::run(Purpose::parse(purpose)?),
         ["env"] => print_environment(),
         ["test", arguments @ ..] => chores::test(arguments),
+        ["install"] => chores::install(None),
+        ["install", root] if !root.starts_with('-') => chores::install(Some(root)),
         ["lint"] => chores::lint(),
         ["docs"] => chores::docs(),
         ["bench", _, ..] => chores::bench(&words[1..]),

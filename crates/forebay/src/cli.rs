@@ -3,7 +3,8 @@
 use crate::config::{self, Config, Flags};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use forebay_client::{Client, ClientConfig, Deadlines};
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
 
 mod config_command;
 mod failure;
@@ -117,10 +118,41 @@ fn dispatch(command: Command, config: Config) -> anyhow::Result<ExitCode> {
 /// Connects to the masters of the configuration and runs `work`.
 fn with_client<T>(config: &Config, work: impl AsyncFnOnce(Client) -> anyhow::Result<T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let result = runtime.block_on(async { work(Client::connect(client_config(config)).await?).await });
+    let result = runtime.block_on(async {
+        let client = Client::connect(client_config(config)).await?;
+        tokio::select! {
+            result = work(client.clone()) => result,
+            interrupted = interrupted() => {
+                // What was being written is abandoned; a second signal does not wait for it.
+                let _ = tokio::time::timeout(SETTLE_MAX, client.settled()).await;
+                Err(interrupted.into())
+            }
+        }
+    });
     // A blocking read of standard input or a dead disk must not keep a finished command.
-    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    runtime.shutdown_timeout(Duration::from_millis(200));
     result
+}
+
+/// How long a command waits for a master that does not answer at all: people wait for it, and a master that is restarted is back by then.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// How long a command that was interrupted waits for the masters to learn it.
+const SETTLE_MAX: Duration = Duration::from_secs(3);
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn interrupted() -> failure::Interrupted {
+    let mut terminate = signal(SignalKind::terminate()).ok();
+    let terminated = async {
+        match &mut terminate {
+            Some(signal) => signal.recv().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = terminated => failure::Interrupted { signal: 15 },
+        _ = tokio::signal::ctrl_c() => failure::Interrupted { signal: 2 },
+    }
 }
 
 fn client_config(config: &Config) -> ClientConfig {
@@ -133,6 +165,7 @@ fn client_config(config: &Config) -> ClientConfig {
         connections_per_worker_max: client.connections_per_worker.max(1) as usize,
         local_files_max: client.local_files as usize,
         deadlines: Deadlines {
+            connect: client.deadline.0.min(CONNECT_MAX),
             metadata: client.deadline.0,
             read: client.deadline.0,
             worker_silence: client.read_timeout.0,

@@ -10,7 +10,11 @@ use crate::config::{Config, Settings};
 use anyhow::Context;
 use data_dir::DataDir;
 use roles::Roles;
-use std::{future::pending, io::Write, time::Instant};
+use std::{
+    future::pending,
+    io::Write,
+    time::{Duration, Instant},
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Runs the configured roles until SIGTERM or SIGINT.
@@ -53,7 +57,7 @@ async fn serve(settings: &Settings, started: Instant) -> anyhow::Result<()> {
     health.not_ready("process", "stopping");
     tokio::select! {
         () = roles.shutdown() => tracing::info!("stopped"),
-        () = stop.wait() => tracing::warn!("second signal: stopped at once"),
+        () = stop.wait_again() => tracing::warn!("second signal: stopped at once"),
     }
     Ok(())
 }
@@ -86,6 +90,9 @@ fn masters_flag(settings: &Settings, roles: &Roles) -> String {
     if masters == Settings::default().masters { String::new() } else { format!(" --masters {}", masters.join(",")) }
 }
 
+/// Signals that come so soon after the first one are the same request to stop.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
+
 /// SIGTERM and SIGINT.
 struct Stop {
     terminate: Signal,
@@ -95,6 +102,14 @@ struct Stop {
 impl Stop {
     fn listen() -> anyhow::Result<Stop> {
         Ok(Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for a signal that somebody meant: a supervisor that signals the process and its group sends two at once.
+    async fn wait_again(&mut self) {
+        let first = Instant::now();
+        while first.elapsed() < SAME_SIGNAL {
+            self.wait().await;
+        }
     }
 
     async fn wait(&mut self) {

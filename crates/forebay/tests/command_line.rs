@@ -3,7 +3,7 @@
 mod common;
 
 use anyhow::Result;
-use common::{BUCKET, Lake, write_seeded};
+use common::{BUCKET, Lake, Shape, write_seeded};
 use forebay_testkit::data::Seeded;
 
 #[tokio::test]
@@ -26,7 +26,13 @@ async fn lists_and_stats_what_the_store_has() -> Result<()> {
     let stat = lake.json(&["fs", "stat", "--json", "/lake/t/part-0"]).await?;
     assert_eq!((&stat[0]["kind"], &stat[0]["persisted"]), (&"file".into(), &true.into()));
     assert!(lake.ok(&["fs", "stat", "/lake/t"]).await?.contains("directory"));
-    assert!(lake.ok(&["fs", "ls", "-l", "/lake/t/part-0"]).await?.starts_with("-r"));
+    let long = lake.ok(&["fs", "ls", "-lh", "/lake/t/part-0"]).await?;
+    let columns: Vec<_> = long.split_whitespace().collect();
+    assert!(columns[0].starts_with("-r") && columns[1..3] == ["-", "-"] && columns.len() == 6, "{long}");
+    assert!(lake.ok(&["fs", "ls", "--help"]).await?.contains("Usage"));
+    // One path that is missing does not hide the others.
+    let output = lake.run(&["fs", "ls", "/lake/nothing", "/lake/t/part-0"]).await?;
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(3), b"/lake/t/part-0\n".as_slice()));
     Ok(())
 }
 
@@ -44,6 +50,8 @@ async fn reads_whole_files_starts_and_ends() -> Result<()> {
     lake.store.client().put(BUCKET, "text", text).await?;
     assert_eq!(lake.ok(&["fs", "head", "-n", "2", "/lake/text"]).await?, "line 0\nline 1\n");
     assert_eq!(lake.ok(&["fs", "tail", "-n", "2", "/lake/text"]).await?, "line 19998\nline 19999\n");
+    assert_eq!(lake.ok(&["fs", "tail", "-n", "+19999", "/lake/text"]).await?, "line 19998\nline 19999\n");
+    assert_eq!(lake.ok(&["fs", "tail", "-c", "+208885", "/lake/text"]).await?, "19999\n");
     lake.store.client().put(BUCKET, "empty", "").await?;
     assert_eq!(lake.cat("/lake/empty").await?, b"");
     assert_eq!(lake.ok(&["fs", "tail", "/lake/empty"]).await?, "");
@@ -89,6 +97,86 @@ async fn copies_trees_both_ways_and_within() -> Result<()> {
     lake.check("/lake/tree/one", other, 5).await?;
     lake.fails(1, &["fs", "cp", "/lake/tree", "/lake/x"]).await?;
     lake.fails(1, &["fs", "cp", "-r", "/lake/tree", "/lake/tree/a"]).await?;
+    let text = lake.fails(1, &["fs", "cp", &other_path, "/lake/new/"]).await?;
+    assert!(text.contains("/lake/new/ is not a directory"), "{text}");
+    let text = lake.fails(3, &["fs", "cp", &dir.path().join("other").to_string_lossy(), "/lake/tree"]).await?;
+    assert!(text.contains("hint: ") && text.contains("file:"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn copies_into_pipes_links_and_files_that_are_there() -> Result<()> {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+    let lake = Lake::embedded().await?;
+    let seeded = lake.put_seeded("x", 100_000).await?;
+    let expected = seeded.bytes(0..100_000);
+    let dir = tempfile::tempdir()?;
+    let place = |name: &str| format!("file:{}", dir.path().join(name).display());
+
+    assert!(lake.run(&["fs", "cp", "/lake/x", "-"]).await?.stdout == expected, "nothing but the file is printed");
+    lake.ok(&["fs", "cp", "/lake/x", "file:/dev/null"]).await?;
+    assert!(std::fs::metadata("/dev/null")?.file_type().is_char_device(), "a device stays one");
+
+    // A pipe between two commands: neither knows the length.
+    let pipe = dir.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0)?;
+    let pipe = place("pipe");
+    let (into, out) = (["fs", "cp", "/lake/x", &pipe], ["fs", "cp", &pipe, "/lake/through"]);
+    let (into, out) = tokio::join!(lake.ok(&into), lake.ok(&out));
+    into?;
+    out?;
+    lake.check("/lake/through", seeded, 100_000).await?;
+
+    std::fs::write(dir.path().join("private"), "old")?;
+    std::fs::set_permissions(dir.path().join("private"), std::fs::Permissions::from_mode(0o600))?;
+    symlink("private", dir.path().join("link"))?;
+    lake.ok(&["fs", "cp", "/lake/x", &place("link")]).await?;
+    assert!(dir.path().join("link").is_symlink(), "a link is followed");
+    assert!(std::fs::read(dir.path().join("private"))? == expected);
+    assert_eq!(std::fs::metadata(dir.path().join("private"))?.permissions().mode() & 0o777, 0o600);
+    symlink("nowhere", dir.path().join("broken"))?;
+    lake.fails(1, &["fs", "cp", "/lake/x", &place("broken")]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_interrupted_copy_leaves_nothing() -> Result<()> {
+    use rustix::process::{Pid, Signal, kill_process};
+    use tokio::io::AsyncWriteExt;
+    let lake = Lake::embedded().await?;
+    let mut copy = lake.cluster.command(&["fs", "cp", "-", "/lake/x"]).stdin(std::process::Stdio::piped()).spawn()?;
+    let mut stdin = copy.stdin.take().expect("it is piped");
+    stdin.write_all(&vec![7; 40 << 20]).await?;
+    forebay_testkit::wait::until("the file to be there", common::DEADLINE, || async {
+        lake.ok(&["fs", "test", "-e", "/lake/x"]).await.is_ok()
+    })
+    .await?;
+    let pid = copy.id().and_then(|id| Pid::from_raw(id.cast_signed())).expect("it runs");
+    kill_process(pid, Signal::INT)?;
+    assert_eq!(copy.wait().await?.code(), Some(130));
+    lake.fails(3, &["fs", "stat", "/lake/x"]).await?;
+    assert!(lake.store.client().list(BUCKET, "").await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_copy_replaces_what_others_put_there_meanwhile() -> Result<()> {
+    let lake = Lake::start(Shape { mount_flags: vec!["--sync-interval", "never"], ..Shape::default() }).await?;
+    let dir = tempfile::tempdir()?;
+    let seeded = write_seeded(&dir.path().join("new"), 5000)?;
+    let from = format!("file:{}", dir.path().join("new").display());
+    lake.put_seeded("changed", 10).await?;
+    lake.ok(&["fs", "ls", "/lake"]).await?;
+    lake.store.client().put(BUCKET, "changed", "something else").await?;
+    lake.put_seeded("unseen", 10).await?;
+    lake.ok(&["fs", "cp", "-n", &from, "/lake/unseen"]).await?;
+    let kept = lake.store.client().get(BUCKET, "unseen").await?;
+    assert_eq!(kept, Seeded::named("unseen").bytes(0..10), "it is left alone");
+    lake.store.client().put(BUCKET, "unseen-2", "something else").await?;
+    for path in ["/lake/changed", "/lake/unseen-2"] {
+        lake.ok(&["fs", "cp", &from, path]).await?;
+        lake.check(path, seeded, 5000).await?;
+    }
     Ok(())
 }
 
@@ -112,6 +200,13 @@ async fn moves_removes_makes_counts() -> Result<()> {
     lake.ok(&["fs", "mv", "/lake/e/z", "/lake/n"]).await?;
     lake.check("/lake/n/z", seeded, 1000).await?;
     lake.fails(4, &["fs", "mkdir", "/lake/n"]).await?;
+    let text = lake.fails(3, &["fs", "mkdir", "/lake/no/parent"]).await?;
+    assert!(text.contains("--parents"), "{text}");
+    let text = lake.fails(3, &["fs", "mv", "/lake/n/z", "/lake/no/parent"]).await?;
+    assert!(text.contains("no directory /lake/no") && text.contains("hint: "), "{text}");
+    let moved = lake.json(&["fs", "mv", "--json", "/lake/n/z", "/lake/n/y"]).await?;
+    assert_eq!((&moved[0]["path"], &moved[0]["from"]["path"]), (&"/lake/n/y".into(), &"/lake/n/z".into()));
+    assert_eq!(lake.json(&["fs", "rm", "--json", "/lake/n/y"]).await?[0]["path"], "/lake/n/y");
     lake.fails(1, &["fs", "rm", "/lake/n"]).await?;
     lake.ok(&["fs", "rm", "-r", "/lake/n"]).await?;
     lake.fails(3, &["fs", "ls", "/lake/n"]).await?;
@@ -204,6 +299,12 @@ async fn mounts_are_checked_listed_changed_and_removed() -> Result<()> {
     assert!(text.contains("no-such-bucket"), "{text}");
     let text = lake.fails(2, &["mount", "add", "/no", "s4://bucket"]).await?;
     assert!(text.contains("s4") && text.contains("s3"), "{text}");
+    // Nobody listens at port 1: said at once, and as what it is.
+    let text = lake.fails(2, &["mount", "add", "/no", "s3://b", "--endpoint", "http://127.0.0.1:1"]).await?;
+    assert!(text.contains("127.0.0.1:1") && text.contains("--skip-check") && !text.contains("no answer"), "{text}");
+    let bad = ["mount", "add", "/no", "s3://b", "--endpoint", &endpoint, "--option", "max_reads=many"];
+    let text = lake.fails(2, &bad).await?;
+    assert!(text.contains("max_reads") && text.contains("1 to 100000"), "{text}");
     let text = lake.fails(2, &["mount", "add", "/no", &uri, "--option", "colour=red"]).await?;
     assert!(text.contains("colour"), "{text}");
 

@@ -7,8 +7,50 @@ pub(crate) const EXIT_FAILURE: u8 = 1;
 /// Wrong use: flags, arguments, configuration.
 pub(crate) const EXIT_USAGE: u8 = 2;
 
+/// The failures of a command with several arguments: each is told when it happens, and the others are done all the same.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    first: Option<u8>,
+}
+
+/// What ends a command whose failures have been told already.
+#[derive(Debug, thiserror::Error)]
+#[error("not everything was done")]
+struct Told(u8);
+
+impl Failures {
+    /// The value, or nothing after the failure was told.
+    pub(crate) fn take<T>(&mut self, result: anyhow::Result<T>) -> Option<T> {
+        result
+            .inspect_err(|error| {
+                print(error);
+                self.first.get_or_insert(exit_code(error));
+            })
+            .ok()
+    }
+
+    /// Fails with the exit code of the first failure.
+    pub(crate) fn end(self) -> anyhow::Result<()> {
+        self.first.map_or(Ok(()), |code| Err(Told(code).into()))
+    }
+}
+
+/// A signal ended the command.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(crate) struct Interrupted {
+    pub(crate) signal: u8,
+}
+
 /// The exit code of a failed command.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    if let Some(Told(code)) = error.downcast_ref() {
+        return *code;
+    }
+    if let Some(Interrupted { signal }) = error.downcast_ref() {
+        // As a shell reports it.
+        return 128 + signal;
+    }
     if error.chain().any(|cause| cause.is::<PathError>()) {
         return EXIT_USAGE;
     }
@@ -33,9 +75,24 @@ fn client_error(error: &anyhow::Error) -> Option<&forebay_client::Error> {
     error.chain().find_map(|cause| cause.downcast_ref())
 }
 
+/// The contexts and the error of the client library; what lies below it is for debuggers.
+pub(crate) fn message(error: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        parts.push(cause.to_string());
+        if cause.is::<forebay_client::Error>() {
+            break;
+        }
+    }
+    parts.join(": ")
+}
+
 /// Prints a failure and what mends it to standard error.
 pub(crate) fn print(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
+    if error.is::<Told>() {
+        return;
+    }
+    eprintln!("error: {}", message(error));
     let hint = client_error(error).map(forebay_client::Error::hint).filter(|hint| !hint.is_empty());
     if let Some(hint) = hint {
         eprintln!("hint: {hint}");

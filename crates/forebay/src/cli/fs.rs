@@ -16,8 +16,8 @@ mod stat;
 mod test;
 mod walk;
 
-use crate::cli::{glob, place, suggest};
-use clap::Subcommand;
+use crate::cli::{failure::Failures, glob, place, suggest};
+use clap::{ArgAction, Args, Subcommand};
 use forebay_base::NsPath;
 use forebay_client::{Client, SyncMode};
 use std::{ffi::OsStr, process::ExitCode};
@@ -82,13 +82,22 @@ pub(crate) async fn run(command: FsCommand, client: &Client) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-/// The paths that arguments with patterns stand for.
-async fn expand_all(client: &Client, arguments: &[std::ffi::OsString]) -> anyhow::Result<Vec<NsPath>> {
+/// `--help` alone, for commands whose `-h` means human-readable, as it does in `ls`, `du` and `hdfs dfs`.
+#[derive(Debug, Args)]
+struct LongHelp {
+    /// Prints help.
+    #[arg(long, action = ArgAction::Help)]
+    #[allow(dead_code, reason = "clap acts on it")]
+    help: Option<bool>,
+}
+
+/// The paths that arguments with patterns stand for. What an argument fails with is told at once.
+async fn expand_all(client: &Client, arguments: &[std::ffi::OsString], failures: &mut Failures) -> Vec<NsPath> {
     let mut paths = Vec::new();
     for argument in arguments {
-        paths.extend(expand(client, argument).await?);
+        paths.extend(failures.take(expand(client, argument).await).unwrap_or_default());
     }
-    Ok(paths)
+    paths
 }
 
 async fn expand(client: &Client, argument: &OsStr) -> anyhow::Result<Vec<NsPath>> {

@@ -102,6 +102,9 @@ pub(crate) struct Remove {
     /// Also when data lies below that the store does not have yet: that data is lost.
     #[arg(long)]
     discard: bool,
+    /// The path as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the command.
@@ -110,7 +113,7 @@ pub(crate) async fn run(command: MountCommand, client: &Client) -> anyhow::Resul
         MountCommand::Add(args) => add(*args, client).await,
         MountCommand::List { json } => list(json, client).await,
         MountCommand::Update(args) => update(*args, client).await,
-        MountCommand::Remove(args) => Ok(client.remove_mount(tree_path(&args.path)?, args.discard).await?),
+        MountCommand::Remove(args) => remove(args, client).await,
     }
 }
 
@@ -140,6 +143,15 @@ async fn update(args: Update, client: &Client) -> anyhow::Result<()> {
     };
     let mount = client.update_mount(tree_path(&args.path)?, changes).await?;
     print(&mount, args.json);
+    Ok(())
+}
+
+async fn remove(args: Remove, client: &Client) -> anyhow::Result<()> {
+    let path = tree_path(&args.path)?;
+    client.remove_mount(path.clone(), args.discard).await?;
+    if args.json {
+        output::line(output::path_json(&path));
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! What commands print: text for people, JSON for programs.
 
+use anyhow::Context;
 use forebay_base::{NsPath, TimestampMs};
 use forebay_client::{Entry, EntryKind};
 use serde_json::{Value, json};
@@ -13,6 +14,17 @@ pub(crate) fn line(text: impl std::fmt::Display) {
     if let Err(error) = writeln!(io::stdout().lock(), "{text}") {
         quit_on_closed_pipe(&error);
     }
+}
+
+/// Bytes as they are, on standard output; [`flush`] after the last.
+pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    let written = io::stdout().lock().write_all(bytes);
+    written.inspect_err(quit_on_closed_pipe).context("cannot write to standard output")
+}
+
+/// Sends out what [`bytes`] still holds.
+pub(crate) fn flush() -> anyhow::Result<()> {
+    io::stdout().lock().flush().inspect_err(quit_on_closed_pipe).context("cannot write to standard output")
 }
 
 /// Ends the process as other tools do when nobody reads their output any more.
@@ -33,6 +45,16 @@ pub(crate) fn mode(entry: &Entry) -> String {
     let kind = if entry.is_directory() { 'd' } else { '-' };
     let bits = (0..9).rev().map(|bit| if entry.mode >> bit & 1 == 1 { b"xwr"[bit % 3] as char } else { '-' });
     std::iter::once(kind).chain(bits).collect()
+}
+
+/// The text, or a dash where there is none, so that columns stay columns.
+pub(crate) fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
+/// `1 file`, `2 files`.
+pub(crate) fn files(count: u64) -> String {
+    format!("{count} {}", if count == 1 { "file" } else { "files" })
 }
 
 /// The fields of a path: `path`, and `path_hex` when it is no UTF-8.

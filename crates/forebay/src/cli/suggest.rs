@@ -19,7 +19,7 @@ pub(crate) async fn add(client: &Client, path: &NsPath, error: anyhow::Error) ->
     }
     match near(client, path).await {
         Some(hint) => {
-            let message = format!("{error:#}");
+            let message = failure::message(&error);
             forebay_client::Error::new(ErrorKind::NotFound, message).with_hint(hint).into()
         }
         None => error,

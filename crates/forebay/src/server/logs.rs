@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts logging. A filter that cannot be read is an error that names it.
 pub(crate) fn init(settings: &LogSettings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.level).map_err(|error| {
+    let filter = EnvFilter::try_new(directives(&settings.level)).map_err(|error| {
         anyhow!("bad value for log.level: {:?}: {error}; write error, warn, info, debug or trace", settings.level)
     })?;
     let builder = tracing_subscriber::fmt()
@@ -19,4 +19,9 @@ pub(crate) fn init(settings: &LogSettings) -> anyhow::Result<()> {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     result.map_err(|error| anyhow!("cannot start the log: {error}"))
+}
+
+/// A plain `info` is about Forebay: the consensus library's own lines at that level are for its developers.
+fn directives(level: &str) -> String {
+    if level.trim().eq_ignore_ascii_case("info") { "info,openraft=error".to_owned() } else { level.to_owned() }
 }

@@ -1,16 +1,15 @@
 //! `forebay fs cat`, `head` and `tail`.
 
 use super::{expand, expand_all, explain};
-use crate::cli::output::quit_on_closed_pipe;
-use anyhow::Context;
+use crate::cli::{failure::Failures, output};
 use clap::Args;
-use forebay_base::ByteSize;
+use forebay_base::{ByteSize, NsPath};
 use forebay_client::{Client, File};
 use futures::TryStreamExt;
 use std::{
     ffi::{OsStr, OsString},
-    io::{self, Write},
     ops::Range,
+    str::FromStr,
 };
 
 /// Bytes that `tail -n` looks at from the end before it looks at twice as many.
@@ -42,22 +41,46 @@ pub(crate) struct Head {
 pub(crate) struct Tail {
     /// A file of the tree.
     path: OsString,
-    /// Lines.
-    #[arg(short = 'n', long, default_value_t = 10, conflicts_with = "bytes")]
-    lines: u64,
-    /// Bytes instead of lines, e.g. 4KiB.
-    #[arg(short = 'c', long)]
-    bytes: Option<ByteSize>,
+    /// The last N lines; +N: from line N on.
+    #[arg(short = 'n', long, default_value = "10", value_name = "[+]N", conflicts_with = "bytes")]
+    lines: Start<u64>,
+    /// The last N bytes instead of lines, e.g. 4KiB; +N: from byte N on. The first is 1.
+    #[arg(short = 'c', long, value_name = "[+]N")]
+    bytes: Option<Start<ByteSize>>,
+}
+
+/// Where `tail` starts.
+#[derive(Clone, Copy, Debug)]
+enum Start<T> {
+    Last(T),
+    /// Counted from 1.
+    From(T),
+}
+
+impl<T: FromStr> FromStr for Start<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        match text.strip_prefix('+') {
+            Some(count) => count.parse().map(Start::From),
+            None => text.parse().map(Start::Last),
+        }
+    }
 }
 
 /// Writes whole files.
 pub(crate) async fn cat(args: Cat, client: &Client) -> anyhow::Result<()> {
-    for path in expand_all(client, &args.paths).await? {
-        let file = explain(client, &path, client.open(&path).await).await?;
-        let all = 0..file.len();
-        write_range(&file, all).await?;
+    let mut failures = Failures::default();
+    for path in expand_all(client, &args.paths, &mut failures).await {
+        failures.take(whole(client, &path).await);
     }
-    Ok(())
+    failures.end()
+}
+
+async fn whole(client: &Client, path: &NsPath) -> anyhow::Result<()> {
+    let file = explain(client, path, client.open(path).await).await?;
+    let all = 0..file.len();
+    write_range(&file, all).await
 }
 
 /// Writes the start.
@@ -78,19 +101,38 @@ pub(crate) async fn head(args: Head, client: &Client) -> anyhow::Result<()> {
                 break;
             }
         }
-        write(&chunk[..end])?;
+        output::bytes(&chunk[..end])?;
     }
-    flush()
+    output::flush()
 }
 
 /// Writes the end.
 pub(crate) async fn tail(args: Tail, client: &Client) -> anyhow::Result<()> {
     let file = open_one(client, &args.path).await?;
-    let start = match args.bytes {
-        Some(bytes) => file.len().saturating_sub(bytes.0),
-        None => start_of_last_lines(&file, args.lines).await?,
+    let start = match (args.bytes, args.lines) {
+        (Some(Start::Last(bytes)), _) => file.len().saturating_sub(bytes.0),
+        (Some(Start::From(byte)), _) => byte.0.saturating_sub(1).min(file.len()),
+        (None, Start::Last(lines)) => start_of_last_lines(&file, lines).await?,
+        (None, Start::From(line)) => start_of_line(&file, line).await?,
     };
     write_range(&file, start..file.len()).await
+}
+
+/// Where a line starts, counted from 1: the end when there are fewer.
+async fn start_of_line(file: &File, line: u64) -> anyhow::Result<u64> {
+    let (mut at, mut left) = (0, line.saturating_sub(1));
+    let mut chunks = file.stream(..);
+    while left > 0 {
+        let Some(chunk) = chunks.try_next().await? else { return Ok(file.len()) };
+        for (index, _) in chunk.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+            left -= 1;
+            if left == 0 {
+                return Ok(at + index as u64 + 1);
+            }
+        }
+        at += chunk.len() as u64;
+    }
+    Ok(0)
 }
 
 /// Where the last `lines` lines start: reads backwards in growing steps.
@@ -127,16 +169,7 @@ async fn open_one(client: &Client, argument: &OsStr) -> anyhow::Result<File> {
 async fn write_range(file: &File, range: Range<u64>) -> anyhow::Result<()> {
     let mut chunks = file.stream(range);
     while let Some(chunk) = chunks.try_next().await? {
-        write(&chunk)?;
+        output::bytes(&chunk)?;
     }
-    flush()
-}
-
-fn write(bytes: &[u8]) -> anyhow::Result<()> {
-    let written = io::stdout().lock().write_all(bytes);
-    written.inspect_err(quit_on_closed_pipe).context("cannot write to standard output")
-}
-
-fn flush() -> anyhow::Result<()> {
-    io::stdout().lock().flush().inspect_err(quit_on_closed_pipe).context("cannot write to standard output")
+    output::flush()
 }

@@ -1,9 +1,9 @@
 //! `forebay fs checksum`.
 
 use super::{expand_all, explain, walk};
-use crate::cli::output;
+use crate::cli::{failure::Failures, output};
 use clap::{Args, ValueEnum};
-use forebay_base::checksum::Crc32c;
+use forebay_base::{NsPath, checksum::Crc32c};
 use forebay_client::{Client, File};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
@@ -34,21 +34,28 @@ enum Algorithm {
 
 /// Prints. Reads every byte through the cache.
 pub(crate) async fn run(args: Checksum, client: &Client) -> anyhow::Result<()> {
-    for path in expand_all(client, &args.paths).await? {
-        explain(client, &path, client.stat(&path).await).await?;
-        let mut found = std::pin::pin!(walk::walk(client.clone(), path));
-        while let Some(item) = found.next().await {
-            let walk::Found::File(entry) = item? else { continue };
-            let file = client.open(&entry.path).await?;
-            let sum = sum(&file, args.algorithm).await?;
-            if args.json {
-                let mut value = output::path_json(&entry.path);
-                let algorithm = args.algorithm.to_possible_value().map(|value| value.get_name().to_owned());
-                output::merge(&mut value, json!({ "algorithm": algorithm, "checksum": sum, "length": file.len() }));
-                output::line(value);
-            } else {
-                output::line(format_args!("{sum}  {}", entry.path));
-            }
+    let mut failures = Failures::default();
+    for path in expand_all(client, &args.paths, &mut failures).await {
+        failures.take(below(&args, client, path).await);
+    }
+    failures.end()
+}
+
+/// Prints those of a file, or of all files below a directory.
+async fn below(args: &Checksum, client: &Client, path: NsPath) -> anyhow::Result<()> {
+    explain(client, &path, client.stat(&path).await).await?;
+    let mut found = std::pin::pin!(walk::walk(client.clone(), path));
+    while let Some(item) = found.next().await {
+        let walk::Found::File(entry) = item? else { continue };
+        let file = client.open(&entry.path).await?;
+        let sum = sum(&file, args.algorithm).await?;
+        if args.json {
+            let mut value = output::path_json(&entry.path);
+            let algorithm = args.algorithm.to_possible_value().map(|value| value.get_name().to_owned());
+            output::merge(&mut value, json!({ "algorithm": algorithm, "checksum": sum, "length": file.len() }));
+            output::line(value);
+        } else {
+            output::line(format_args!("{sum}  {}", entry.path));
         }
     }
     Ok(())

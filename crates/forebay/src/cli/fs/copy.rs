@@ -7,9 +7,12 @@ mod local;
 mod one;
 mod target;
 
-use super::report::Report;
-use super::walk::{self, Found};
-use crate::cli::{glob, place::Place, progress::Progress};
+use super::{
+    explain,
+    report::Report,
+    walk::{self, Found},
+};
+use crate::cli::{failure::Failures, glob, output, place::Place, progress::Progress};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use forebay_base::ByteSize;
@@ -17,7 +20,7 @@ use forebay_client::Client;
 use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use serde_json::json;
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 use target::Target;
@@ -25,7 +28,7 @@ use target::Target;
 /// Copies files and directories.
 #[derive(Debug, Args)]
 pub(crate) struct Cp {
-    /// What to copy, then where to: into it when that is a directory. `/lake/x` is in the tree, `file:/tmp/x`, `./x` and `x` are local.
+    /// What to copy, then where to: into it when that is a directory. `/lake/x` is in the tree, `file:/tmp/x`, `./x` and `x` are local, `-` is standard input or output.
     #[arg(required = true, num_args = 2.., value_names = ["FROM", "TO"])]
     paths: Vec<OsString>,
     /// Directories with all below them.
@@ -47,6 +50,9 @@ pub(crate) struct Cp {
     report: Report,
 }
 
+/// Standard input as a source, standard output as a target.
+const STANDARD_STREAM: &str = "-";
+
 /// What has been done so far.
 #[derive(Default)]
 struct Totals {
@@ -55,32 +61,42 @@ struct Totals {
     bytes: AtomicU64,
 }
 
-/// Copies. Ends at the first file that cannot be copied.
+/// Copies. A source ends at its first file that cannot be copied; the other sources are copied all the same.
 pub(crate) async fn run(args: Cp, client: &Client) -> anyhow::Result<()> {
     let (to, from) = args.paths.split_last().expect("clap asks for two");
+    let mut failures = Failures::default();
     let mut sources = Vec::new();
     for argument in from {
-        match Place::parse(argument) {
-            Place::Tree(pattern) => sources.extend(glob::expand(client, &pattern).await?.into_iter().map(Source::Tree)),
-            Place::Local(path) => sources.push(Source::Local(path)),
-        }
+        sources.extend(failures.take(Source::find(client, argument).await).unwrap_or_default());
     }
-    let target = Target::find(client, Place::parse(to)).await?;
+    let target = Target::find(client, to).await?;
     ensure!(
-        target.is_directory() || sources.len() == 1,
-        "{target} is not a directory: {} sources cannot be copied to it",
-        sources.len()
+        target.is_directory() || from.len() == 1 && sources.len() <= 1,
+        "{target} is not a directory: several sources cannot be copied to it"
     );
     let progress = args.report.progress();
     let totals = Totals::default();
     for source in sources {
-        let root = target.root_for(&source)?;
-        ensure!(!root.is_inside(&source), "cannot copy {source} into itself ({root})");
-        copy_tree(&args, client, &source, &root, &progress, &totals).await?;
+        failures.take(copy_source(&args, client, &source, &target, &progress, &totals).await);
     }
     progress.finish();
-    report(&args.report, &totals);
-    Ok(())
+    if !matches!(target, Target::Stdout) {
+        report(&args.report, &totals);
+    }
+    failures.end()
+}
+
+async fn copy_source(
+    args: &Cp,
+    client: &Client,
+    source: &Source,
+    target: &Target,
+    progress: &Progress,
+    totals: &Totals,
+) -> anyhow::Result<()> {
+    let root = target.root_for(source)?;
+    ensure!(!root.is_inside(source), "cannot copy {source} into itself ({root})");
+    copy_tree(args, client, source, &root, progress, totals).await
 }
 
 fn report(report: &Report, totals: &Totals) {
@@ -89,7 +105,7 @@ fn report(report: &Report, totals: &Totals) {
     let left = if skipped == 0 { String::new() } else { format!(", {skipped} left alone") };
     report.end(
         json!({ "files": files, "skipped": skipped, "bytes": bytes }),
-        format_args!("{files} files, {} copied{left}", ByteSize(bytes)),
+        format_args!("{}, {} copied{left}", output::files(files), ByteSize(bytes)),
     );
 }
 
@@ -105,6 +121,9 @@ async fn copy_tree(
     let items = source.items(client).map(|item| async move {
         let item = item?;
         let target = root.join(&item.below)?;
+        if !item.is_directory && item.below.is_empty() {
+            target.ensure_names_a_file()?;
+        }
         if item.is_directory {
             ensure!(args.recursive, "{source} is a directory: use --recursive");
             target.make_directory(client).await?;
@@ -141,6 +160,7 @@ async fn copy_tree(
 enum Source {
     Tree(forebay_base::NsPath),
     Local(std::path::PathBuf),
+    Stdin,
 }
 
 /// One file or directory at or below a source.
@@ -157,15 +177,35 @@ impl std::fmt::Display for Source {
         match self {
             Source::Tree(path) => path.fmt(f),
             Source::Local(path) => write!(f, "file:{}", path.display()),
+            Source::Stdin => f.write_str("standard input"),
         }
     }
 }
 
 impl Source {
+    /// What an argument stands for.
+    async fn find(client: &Client, argument: &OsStr) -> anyhow::Result<Vec<Source>> {
+        if argument == STANDARD_STREAM {
+            return Ok(vec![Source::Stdin]);
+        }
+        let paths = match Place::parse(argument) {
+            Place::Tree(pattern) => glob::expand(client, &pattern).await?,
+            Place::Local(path) => return Ok(vec![Source::Local(path)]),
+        };
+        if let [path] = paths.as_slice() {
+            explain(client, path, client.stat(path).await).await?;
+        }
+        Ok(paths.into_iter().map(Source::Tree).collect())
+    }
+
     fn items(&self, client: &Client) -> BoxStream<'static, anyhow::Result<Item>> {
         match self {
             Source::Tree(path) => tree_items(client, path.clone()).boxed(),
             Source::Local(path) => local::items(path.clone()).boxed(),
+            Source::Stdin => {
+                let item = Item { from: Source::Stdin, below: Vec::new(), is_directory: false, length: 0 };
+                futures::stream::iter([Ok(item)]).boxed()
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `forebay fs du` and `forebay fs count`.
 
-use super::{expand_all, explain};
-use crate::cli::output;
+use super::{LongHelp, expand_all, explain};
+use crate::cli::{failure::Failures, output};
 use clap::Args;
 use forebay_base::{ByteSize, NsPath};
 use forebay_client::{Client, ContentSummary};
@@ -10,63 +10,81 @@ use std::ffi::OsString;
 
 /// Sums lengths.
 #[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
 pub(crate) struct Du {
     /// Paths of the tree; patterns are allowed. The root without any.
     paths: Vec<OsString>,
     /// Lengths as 1.2GiB.
-    #[arg(short = 'H', long)]
+    #[arg(short = 'h', short_alias = 'H', long)]
     human: bool,
+    /// One line a path, which is all that there is: for those who are used to type it.
+    #[arg(short, long)]
+    summarize: bool,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    help: LongHelp,
 }
 
 /// Counts.
 #[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
 pub(crate) struct Count {
     /// Paths of the tree; patterns are allowed. The root without any.
     paths: Vec<OsString>,
+    /// Lengths as 1.2GiB.
+    #[arg(short = 'h', short_alias = 'H', long)]
+    human: bool,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    help: LongHelp,
 }
 
 /// Sums.
 pub(crate) async fn du(args: Du, client: &Client) -> anyhow::Result<()> {
-    for (path, summary) in summaries(args.paths, client).await? {
-        if args.json {
-            print_json(&path, &summary);
-        } else {
-            let length = if args.human { ByteSize(summary.length).to_string() } else { summary.length.to_string() };
-            output::line(format_args!("{length:>12}  {path}"));
-        }
-    }
-    Ok(())
+    summaries(args.paths, client, |path, summary| match args.json {
+        true => print_json(path, summary),
+        false => output::line(format_args!("{:>12}  {path}", length(summary, args.human))),
+    })
+    .await
 }
 
 /// Counts: directories, files, bytes, path, as `hdfs dfs -count` does.
 pub(crate) async fn count(args: Count, client: &Client) -> anyhow::Result<()> {
-    for (path, summary) in summaries(args.paths, client).await? {
-        if args.json {
-            print_json(&path, &summary);
-        } else {
-            let ContentSummary { directories, files, length } = summary;
-            output::line(format_args!("{directories:>12} {files:>12} {length:>18}  {path}"));
+    summaries(args.paths, client, |path, summary| match args.json {
+        true => print_json(path, summary),
+        false => {
+            let (directories, files) = (summary.directories, summary.files);
+            output::line(format_args!("{directories:>12} {files:>12} {:>18}  {path}", length(summary, args.human)));
         }
-    }
-    Ok(())
+    })
+    .await
 }
 
-async fn summaries(mut arguments: Vec<OsString>, client: &Client) -> anyhow::Result<Vec<(NsPath, ContentSummary)>> {
+fn length(summary: &ContentSummary, human: bool) -> String {
+    if human { ByteSize(summary.length).to_string() } else { summary.length.to_string() }
+}
+
+/// Shows the sums below each path.
+async fn summaries(
+    mut arguments: Vec<OsString>,
+    client: &Client,
+    show: impl Fn(&NsPath, &ContentSummary),
+) -> anyhow::Result<()> {
     if arguments.is_empty() {
         arguments.push("/".into());
     }
-    let mut all = Vec::new();
-    for path in expand_all(client, &arguments).await? {
-        let summary = explain(client, &path, client.content_summary(&path).await).await?;
-        all.push((path, summary));
+    let mut failures = Failures::default();
+    for path in expand_all(client, &arguments, &mut failures).await {
+        let summary = explain(client, &path, client.content_summary(&path).await).await;
+        if let Some(summary) = failures.take(summary) {
+            show(&path, &summary);
+        }
     }
-    Ok(all)
+    failures.end()
 }
 
 fn print_json(path: &NsPath, summary: &ContentSummary) {

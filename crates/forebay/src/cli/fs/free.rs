@@ -1,9 +1,9 @@
 //! `forebay fs free`.
 
 use super::{expand_all, explain, walk};
-use crate::cli::output;
+use crate::cli::{failure::Failures, output};
 use clap::Args;
-use forebay_base::ByteSize;
+use forebay_base::{ByteSize, NsPath};
 use forebay_client::Client;
 use futures::TryStreamExt;
 use serde_json::json;
@@ -26,20 +26,26 @@ pub(crate) struct Free {
 /// Frees.
 pub(crate) async fn run(args: Free, client: &Client) -> anyhow::Result<()> {
     let mut freed = 0;
-    for path in expand_all(client, &args.paths).await? {
-        explain(client, &path, client.stat(&path).await).await?;
-        freed += walk::walk(client.clone(), path)
-            .try_filter_map(|found| async move {
-                let walk::Found::File(entry) = found else { return Ok(None) };
-                Ok(Some(async move { client.free(&entry.path).await.map_err(anyhow::Error::from) }))
-            })
-            .try_buffer_unordered(PARALLEL)
-            .try_fold(0, |sum, bytes| async move { Ok(sum + bytes) })
-            .await?;
+    let mut failures = Failures::default();
+    for path in expand_all(client, &args.paths, &mut failures).await {
+        freed += failures.take(below(client, path).await).unwrap_or(0);
     }
     match args.json {
         true => output::line(json!({ "freed": freed })),
         false => output::line(format_args!("{} freed", ByteSize(freed))),
     }
-    Ok(())
+    failures.end()
+}
+
+/// Frees a file, or all files below a directory; says how many bytes.
+async fn below(client: &Client, path: NsPath) -> anyhow::Result<u64> {
+    explain(client, &path, client.stat(&path).await).await?;
+    walk::walk(client.clone(), path)
+        .try_filter_map(|found| async move {
+            let walk::Found::File(entry) = found else { return Ok(None) };
+            Ok(Some(async move { client.free(&entry.path).await.map_err(anyhow::Error::from) }))
+        })
+        .try_buffer_unordered(PARALLEL)
+        .try_fold(0, |sum, bytes| async move { Ok(sum + bytes) })
+        .await
 }

@@ -1,7 +1,7 @@
 //! `forebay fs ls`.
 
-use super::{expand, explain, sync_mode};
-use crate::cli::output;
+use super::{LongHelp, expand, explain, sync_mode};
+use crate::cli::{failure::Failures, output};
 use clap::Args;
 use forebay_base::{ByteSize, NsPath};
 use forebay_client::{Client, Entry, ListOptions, StatOptions};
@@ -10,6 +10,7 @@ use std::ffi::OsString;
 
 /// Lists directories.
 #[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
 pub(crate) struct Ls {
     /// Paths of the tree; patterns are allowed. The root without any.
     paths: Vec<OsString>,
@@ -17,7 +18,7 @@ pub(crate) struct Ls {
     #[arg(short, long)]
     long: bool,
     /// Lengths as 1.2GiB.
-    #[arg(short = 'H', long)]
+    #[arg(short = 'h', short_alias = 'H', long)]
     human: bool,
     /// What lies below directories too.
     #[arg(short = 'R', long)]
@@ -31,6 +32,8 @@ pub(crate) struct Ls {
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    help: LongHelp,
 }
 
 /// Lists.
@@ -39,14 +42,15 @@ pub(crate) async fn run(mut args: Ls, client: &Client) -> anyhow::Result<()> {
         args.paths.push("/".into());
     }
     let several = args.paths.len() > 1;
+    let mut failures = Failures::default();
     for argument in &args.paths {
-        let paths = expand(client, argument).await?;
+        let paths = failures.take(expand(client, argument).await).unwrap_or_default();
         let headed = several || paths.len() > 1;
         for path in paths {
-            one(&args, client, &path, headed).await?;
+            failures.take(one(&args, client, &path, headed).await);
         }
     }
-    Ok(())
+    failures.end()
 }
 
 async fn one(args: &Ls, client: &Client, path: &NsPath, headed: bool) -> anyhow::Result<()> {
@@ -93,8 +97,8 @@ fn print(args: &Ls, entry: &Entry, whole_path: bool) {
     output::line(format_args!(
         "{} {:8} {:8} {:>12} {} {name}{unfinished}",
         output::mode(entry),
-        entry.owner,
-        entry.group,
+        output::or_dash(&entry.owner),
+        output::or_dash(&entry.group),
         length,
         output::time(entry.modified)
     ));

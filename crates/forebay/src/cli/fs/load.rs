@@ -1,9 +1,9 @@
 //! `forebay fs load`.
 
 use super::{expand_all, explain, report::Report, walk};
-use crate::cli::progress::Progress;
+use crate::cli::{failure::Failures, output, progress::Progress};
 use clap::Args;
-use forebay_base::ByteSize;
+use forebay_base::{ByteSize, NsPath};
 use forebay_client::{Client, Entry};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
@@ -32,29 +32,34 @@ struct Totals {
     fetched: AtomicU64,
 }
 
-/// Loads. Ends at the first file that cannot be loaded.
+/// Loads. An argument ends at its first file that cannot be loaded.
 pub(crate) async fn run(args: Load, client: &Client) -> anyhow::Result<()> {
     let progress = args.report.progress();
     let totals = Totals::default();
-    for path in expand_all(client, &args.paths).await? {
-        explain(client, &path, client.stat(&path).await).await?;
-        let (totals, progress) = (&totals, &progress);
-        walk::walk(client.clone(), path)
-            .try_for_each_concurrent(usize::from(args.parallel), |found| async move {
-                match found {
-                    walk::Found::File(entry) => one(client, &entry, totals, progress).await,
-                    walk::Found::Directory(_) => Ok(()),
-                }
-            })
-            .await?;
+    let mut failures = Failures::default();
+    for path in expand_all(client, &args.paths, &mut failures).await {
+        failures.take(below(&args, client, path, &totals, &progress).await);
     }
     progress.finish();
     let (files, loaded, fetched) = (totals.files.into_inner(), totals.loaded.into_inner(), totals.fetched.into_inner());
     args.report.end(
         json!({ "files": files, "loaded": loaded, "fetched": fetched }),
-        format_args!("{files} files, {} cached, {} of them fetched", ByteSize(loaded), ByteSize(fetched)),
+        format_args!("{}, {} cached, {} of them fetched", output::files(files), ByteSize(loaded), ByteSize(fetched)),
     );
-    Ok(())
+    failures.end()
+}
+
+/// Loads a file, or all files below a directory.
+async fn below(args: &Load, client: &Client, path: NsPath, totals: &Totals, progress: &Progress) -> anyhow::Result<()> {
+    explain(client, &path, client.stat(&path).await).await?;
+    walk::walk(client.clone(), path)
+        .try_for_each_concurrent(usize::from(args.parallel), |found| async move {
+            match found {
+                walk::Found::File(entry) => one(client, &entry, totals, progress).await,
+                walk::Found::Directory(_) => Ok(()),
+            }
+        })
+        .await
 }
 
 async fn one(client: &Client, entry: &Entry, totals: &Totals, progress: &Progress) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! `forebay fs location`.
 
 use super::{expand_all, explain};
-use crate::cli::output;
+use crate::cli::{failure::Failures, output};
 use clap::Args;
 use forebay_base::ByteSize;
 use forebay_client::{Client, Location as Held};
@@ -21,8 +21,10 @@ pub(crate) struct Location {
 
 /// Shows.
 pub(crate) async fn run(args: Location, client: &Client) -> anyhow::Result<()> {
-    for path in expand_all(client, &args.paths).await? {
-        let held = explain(client, &path, client.location(&path).await).await?;
+    let mut failures = Failures::default();
+    for path in expand_all(client, &args.paths, &mut failures).await {
+        let held = explain(client, &path, client.location(&path).await).await;
+        let Some(held) = failures.take(held) else { continue };
         if args.json {
             let mut value = output::path_json(&path);
             output::merge(&mut value, json!({ "workers": held.iter().map(held_json).collect::<Vec<_>>() }));
@@ -41,7 +43,7 @@ pub(crate) async fn run(args: Location, client: &Client) -> anyhow::Result<()> {
             output::line("  not cached");
         }
     }
-    Ok(())
+    failures.end()
 }
 
 fn held_json(held: &Held) -> serde_json::Value {

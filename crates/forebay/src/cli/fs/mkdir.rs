@@ -1,10 +1,10 @@
 //! `forebay fs mkdir`.
 
-use super::explain;
-use crate::cli::place::tree_path;
+use crate::cli::{failure::Failures, output, place::tree_path};
 use clap::Args;
+use forebay_base::ErrorKind;
 use forebay_client::{Client, MakeDirectoryOptions};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 /// Makes directories.
 #[derive(Debug, Args)]
@@ -18,6 +18,9 @@ pub(crate) struct Mkdir {
     /// Permission bits in octal.
     #[arg(short, long, default_value = "755", value_parser = octal)]
     mode: u32,
+    /// One JSON object for each directory.
+    #[arg(long)]
+    json: bool,
 }
 
 fn octal(text: &str) -> Result<u32, String> {
@@ -27,12 +30,22 @@ fn octal(text: &str) -> Result<u32, String> {
 
 /// Makes them.
 pub(crate) async fn run(args: Mkdir, client: &Client) -> anyhow::Result<()> {
+    let mut failures = Failures::default();
     for argument in &args.paths {
-        let path = tree_path(argument)?;
-        let options =
-            MakeDirectoryOptions { parents: args.parents, mode: args.mode, ..MakeDirectoryOptions::default() };
-        let result = client.make_directory(&path, options).await;
-        explain(client, &path.parent().unwrap_or_else(forebay_base::NsPath::root), result).await?;
+        failures.take(one(&args, client, argument).await);
+    }
+    failures.end()
+}
+
+async fn one(args: &Mkdir, client: &Client, argument: &OsStr) -> anyhow::Result<()> {
+    let path = tree_path(argument)?;
+    let options = MakeDirectoryOptions { parents: args.parents, mode: args.mode, ..MakeDirectoryOptions::default() };
+    match client.make_directory(&path, options).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(error.with_hint("--parents makes what is missing"))?,
+        result => result?,
+    };
+    if args.json {
+        output::line(output::path_json(&path));
     }
     Ok(())
 }

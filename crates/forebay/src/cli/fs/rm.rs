@@ -1,8 +1,9 @@
 //! `forebay fs rm`.
 
 use super::{expand, explain};
+use crate::cli::{failure::Failures, output};
 use clap::Args;
-use forebay_base::ErrorKind;
+use forebay_base::{ErrorKind, NsPath};
 use forebay_client::{Client, DeleteOptions};
 use std::ffi::OsString;
 
@@ -13,7 +14,7 @@ pub(crate) struct Rm {
     #[arg(required = true)]
     paths: Vec<OsString>,
     /// Directories with all below them.
-    #[arg(short, long)]
+    #[arg(short, short_alias = 'R', long)]
     recursive: bool,
     /// No error for a path that does not exist.
     #[arg(short, long)]
@@ -21,23 +22,34 @@ pub(crate) struct Rm {
     /// Forgets the metadata and leaves the store alone.
     #[arg(long)]
     namespace_only: bool,
+    /// One JSON object for each path that was removed.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Removes.
 pub(crate) async fn run(args: Rm, client: &Client) -> anyhow::Result<()> {
+    let mut failures = Failures::default();
     for argument in &args.paths {
         let paths = match expand(client, argument).await {
-            Ok(paths) => paths,
             Err(error) if args.force && crate::cli::failure::kind(&error) == Some(ErrorKind::NotFound) => continue,
-            Err(error) => return Err(error),
+            paths => failures.take(paths).unwrap_or_default(),
         };
         for path in paths {
-            let options = DeleteOptions { recursive: args.recursive, namespace_only: args.namespace_only };
-            match client.delete(&path, options).await {
-                Err(error) if args.force && error.kind() == ErrorKind::NotFound => {}
-                result => explain(client, &path, result).await?,
-            }
+            failures.take(one(&args, client, &path).await);
         }
+    }
+    failures.end()
+}
+
+async fn one(args: &Rm, client: &Client, path: &NsPath) -> anyhow::Result<()> {
+    let options = DeleteOptions { recursive: args.recursive, namespace_only: args.namespace_only };
+    match client.delete(path, options).await {
+        Err(error) if args.force && error.kind() == ErrorKind::NotFound => return Ok(()),
+        result => explain(client, path, result).await?,
+    }
+    if args.json {
+        output::line(output::path_json(path));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `forebay fs stat`.
 
 use super::{expand_all, explain, sync_mode};
-use crate::cli::output;
+use crate::cli::{failure::Failures, output};
 use clap::Args;
 use forebay_base::ByteSize;
 use forebay_client::{Client, Entry, StatOptions};
@@ -23,12 +23,17 @@ pub(crate) struct Stat {
 
 /// Shows.
 pub(crate) async fn run(args: Stat, client: &Client) -> anyhow::Result<()> {
-    for path in expand_all(client, &args.paths).await? {
+    let mut failures = Failures::default();
+    for path in expand_all(client, &args.paths, &mut failures).await {
         let options = StatOptions { sync: sync_mode(args.sync), with_xattrs: true };
-        let entry = explain(client, &path, client.stat_with(&path, options).await).await?;
-        if args.json { output::line(output::entry_json(&entry)) } else { print(&entry) }
+        let entry = explain(client, &path, client.stat_with(&path, options).await).await;
+        match failures.take(entry) {
+            Some(entry) if args.json => output::line(output::entry_json(&entry)),
+            Some(entry) => print(&entry),
+            None => {}
+        }
     }
-    Ok(())
+    failures.end()
 }
 
 fn print(entry: &Entry) {
@@ -44,7 +49,7 @@ fn print(entry: &Entry) {
         row("page size", &ByteSize(entry.page_size.into()));
     }
     row("mode", &format!("{} ({:04o})", output::mode(entry), entry.mode));
-    row("owner", &format!("{}:{}", entry.owner, entry.group));
+    row("owner", &format!("{}:{}", output::or_dash(&entry.owner), output::or_dash(&entry.group)));
     row("modified", &output::time(entry.modified));
     row("accessed", &output::time(entry.accessed));
     row("changed", &output::time(entry.changed));

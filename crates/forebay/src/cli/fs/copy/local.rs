@@ -1,11 +1,16 @@
 //! Local files: walking them, and writing one so that it appears whole or not at all.
+//!
+//! Devices, pipes and terminals are written as they are, links are followed, and a file that is replaced keeps its mode.
 
 use super::{Item, Source};
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use futures::Stream;
 use std::{
-    fs::Metadata,
-    os::unix::ffi::OsStrExt,
+    fs::{Metadata, Permissions},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{MetadataExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -61,22 +66,47 @@ impl Walk {
     }
 }
 
-/// A local file that is being written beside its final name.
+/// A local file that is being written.
 pub(super) struct LocalWriter {
     file: File,
-    temporary: tempfile::TempPath,
     path: PathBuf,
+    /// None: a device, a pipe or a terminal, which is written directly and stays what it is.
+    beside: Option<Beside>,
+}
+
+/// A regular file appears whole or not at all: it is written beside its final name.
+struct Beside {
+    temporary: tempfile::TempPath,
+    /// The file itself, where the path is a link to it.
+    real_path: PathBuf,
+    /// The mode of the file that is replaced.
+    mode: Option<u32>,
 }
 
 impl LocalWriter {
     pub(super) fn create(path: &Path) -> anyhow::Result<LocalWriter> {
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = || format!("cannot write file:{}", path.display());
+        let present = match std::fs::metadata(path) {
+            Ok(metadata) => Some(metadata),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).with_context(name),
+        };
+        ensure!(present.is_some() || !path.is_symlink(), "{}: it is a link to nothing", name());
+        ensure!(!present.as_ref().is_some_and(Metadata::is_dir), "{}: it is a directory", name());
+        if present.as_ref().is_some_and(|metadata| !metadata.is_file()) || path.starts_with("/dev") {
+            let file = std::fs::OpenOptions::new().write(true).open(path).with_context(name)?;
+            return Ok(LocalWriter { file: File::from_std(file), path: path.to_path_buf(), beside: None });
+        }
+        let real_path = if present.is_some() { path.canonicalize().with_context(name)? } else { path.to_path_buf() };
+        let directory = real_path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let temporary = tempfile::Builder::new()
             .prefix(".forebay-")
             .tempfile_in(directory)
             .with_context(|| format!("cannot write in file:{}", directory.display()))?;
         let (file, temporary) = temporary.into_parts();
-        Ok(LocalWriter { file: File::from_std(file), temporary, path: path.to_path_buf() })
+        let mode = present.map(|metadata| metadata.mode() & 0o7777);
+        let beside = Some(Beside { temporary, real_path, mode });
+        Ok(LocalWriter { file: File::from_std(file), path: path.to_path_buf(), beside })
     }
 
     pub(super) async fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
@@ -85,34 +115,33 @@ impl LocalWriter {
 
     /// Gives the file its name. `replace` decides what happens to one that is there already.
     pub(super) async fn close(mut self, replace: bool, modified_ms: Option<u64>) -> anyhow::Result<bool> {
-        self.file.flush().await?;
+        let name = || format!("cannot write file:{}", self.path.display());
+        self.file.flush().await.with_context(name)?;
+        let Some(Beside { temporary, real_path, mode }) = self.beside else { return Ok(true) };
         let file = self.file.into_std().await;
         if let Some(ms) = modified_ms {
             file.set_modified(UNIX_EPOCH + Duration::from_millis(ms))?;
         }
-        set_default_mode(&file)?;
+        file.set_permissions(Permissions::from_mode(mode.unwrap_or_else(default_mode)))?;
         let persisted = if replace {
-            self.temporary.persist(&self.path).map_err(|error| error.error)
+            temporary.persist(&real_path).map_err(|error| error.error)
         } else {
-            self.temporary.persist_noclobber(&self.path).map_err(|error| error.error)
+            temporary.persist_noclobber(&real_path).map_err(|error| error.error)
         };
         match persisted {
             Ok(()) => Ok(true),
             Err(error) if !replace && error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(error).with_context(|| format!("cannot write file:{}", self.path.display())),
+            Err(error) => Err(error).with_context(name),
         }
     }
 }
 
 /// Temporary files are private; a copy has the mode that a new file of this user has.
-fn set_default_mode(file: &std::fs::File) -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
+fn default_mode() -> u32 {
     // The mask can only be read by setting it, which other threads would see; /proc tells it.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    let mask = mask.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o022);
-    file.set_permissions(std::fs::Permissions::from_mode(0o666 & !mask))?;
-    Ok(())
+    0o666 & !mask.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o022)
 }
 
 /// When a local file was modified, in milliseconds since 1970.

@@ -5,13 +5,14 @@ use super::{
     local::{self, LocalWriter},
     target::Target,
 };
+use crate::cli::{failure, output};
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use forebay_base::{ErrorKind, TimestampMs};
-use forebay_client::{Client, CreateOptions, OpenOptions, WriteType, Writer};
+use forebay_client::{Client, CreateOptions, OpenOptions, StatOptions, SyncMode, WriteType, Writer};
 use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
-use std::path::Path;
-use tokio::io::AsyncReadExt;
+use std::{fs::Metadata, os::fd::AsFd};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Bytes read from a local file at a time.
 const CHUNK: usize = 1 << 20;
@@ -27,11 +28,14 @@ pub(super) struct Options {
 /// The content of a file, and what is known of it.
 struct Content {
     chunks: BoxStream<'static, anyhow::Result<Bytes>>,
-    length: u64,
+    /// Unknown of a stream.
+    length: Option<u64>,
     modified_ms: Option<u64>,
 }
 
 /// Copies a file; says how many bytes it had, or none when it was left alone.
+///
+/// What another program put at the target meanwhile is replaced too: the master looks at the store, and the copy starts again, once.
 pub(super) async fn copy(
     client: &Client,
     from: &Source,
@@ -42,6 +46,34 @@ pub(super) async fn copy(
     if options.no_clobber && exists(client, to).await? {
         return Ok(None);
     }
+    let copied = once(client, from, to, options, &done).await;
+    let Err(error) = copied else { return copied };
+    match (failure::kind(&error), from, to) {
+        (Some(ErrorKind::AlreadyExists), _, _) if options.no_clobber => Ok(None),
+        (
+            Some(ErrorKind::AlreadyExists | ErrorKind::Conflict),
+            Source::Tree(_) | Source::Local(_),
+            Target::Tree { path, .. },
+        ) => {
+            // The failed write itself stands in the way until it is abandoned.
+            client.settled().await;
+            let now = StatOptions { sync: SyncMode::Now, ..StatOptions::default() };
+            match client.stat_with(path, now).await {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+                _ => once(client, from, to, options, &done).await,
+            }
+        }
+        _ => Err(error),
+    }
+}
+
+async fn once(
+    client: &Client,
+    from: &Source,
+    to: &Target,
+    options: Options,
+    done: &impl Fn(u64),
+) -> anyhow::Result<Option<u64>> {
     let mut content = open(client, from, options).await?;
     let mut sink = Sink::create(client, to, &content, options).await?;
     let mut copied = 0;
@@ -50,9 +82,9 @@ pub(super) async fn copy(
         done(chunk.len() as u64);
         sink.write(chunk).await?;
     }
-    if copied != content.length {
+    if let Some(expected) = content.length.filter(|expected| *expected != copied) {
         sink.abandon().await;
-        bail!("{from} changed while it was copied: {copied} bytes came, {} were there at the start", content.length);
+        bail!("{from} changed while it was copied: {copied} bytes came, {expected} were there at the start");
     }
     let kept = content.modified_ms.filter(|_| options.preserve);
     Ok(sink.close(!options.no_clobber, kept).await?.then_some(copied))
@@ -61,6 +93,7 @@ pub(super) async fn copy(
 async fn exists(client: &Client, target: &Target) -> anyhow::Result<bool> {
     match target {
         Target::Local { path, .. } => Ok(tokio::fs::try_exists(path).await?),
+        Target::Stdout => Ok(false),
         Target::Tree { path, .. } => match client.stat(path).await {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
@@ -77,29 +110,40 @@ async fn open(client: &Client, from: &Source, options: Options) -> anyhow::Resul
             let entry = file.entry();
             ensure!(entry.complete, "{path} is being written: it has no content yet");
             let chunks = file.stream(..).map_err(anyhow::Error::from).boxed();
-            Ok(Content { chunks, length: entry.length, modified_ms: Some(entry.modified.0) })
+            Ok(Content { chunks, length: Some(entry.length), modified_ms: Some(entry.modified.0) })
         }
         Source::Local(path) => {
             let file = tokio::fs::File::open(path).await?;
             let metadata = file.metadata().await?;
-            ensure!(metadata.is_file(), "{from} is not a regular file");
-            let modified_ms = local::modified_ms(&metadata);
-            Ok(Content { chunks: read_local(file).boxed(), length: metadata.len(), modified_ms })
+            ensure!(!metadata.is_dir(), "{from} is a directory");
+            // Pipes and devices have no length, and no time that means anything.
+            let known = metadata.is_file().then_some(&metadata);
+            Ok(Content {
+                chunks: chunks(file).boxed(),
+                length: known.map(Metadata::len),
+                modified_ms: known.and_then(local::modified_ms),
+            })
+        }
+        Source::Stdin => {
+            let stdin = std::fs::File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+            let chunks = chunks(tokio::fs::File::from_std(stdin)).boxed();
+            Ok(Content { chunks, length: None, modified_ms: None })
         }
     }
 }
 
-fn read_local(file: tokio::fs::File) -> impl Stream<Item = anyhow::Result<Bytes>> {
-    futures::stream::try_unfold(file, |mut file| async move {
+fn chunks(from: impl AsyncRead + Unpin) -> impl Stream<Item = anyhow::Result<Bytes>> {
+    futures::stream::try_unfold(from, |mut from| async move {
         let mut chunk = bytes::BytesMut::with_capacity(CHUNK);
-        while chunk.len() < CHUNK && file.read_buf(&mut chunk).await.context("cannot read")? > 0 {}
-        Ok((!chunk.is_empty()).then(|| (chunk.freeze(), file)))
+        while chunk.len() < CHUNK && from.read_buf(&mut chunk).await.context("cannot read")? > 0 {}
+        Ok((!chunk.is_empty()).then(|| (chunk.freeze(), from)))
     })
 }
 
 enum Sink {
     Tree(Box<Writer>),
     Local(LocalWriter),
+    Stdout,
 }
 
 impl Sink {
@@ -112,7 +156,8 @@ impl Sink {
                     CreateOptions { overwrite: !options.no_clobber, write_type, modified, ..CreateOptions::default() };
                 Ok(Sink::Tree(Box::new(client.create(path, how).await?)))
             }
-            Target::Local { path, .. } => Ok(Sink::Local(LocalWriter::create(Path::new(path))?)),
+            Target::Local { path, .. } => Ok(Sink::Local(LocalWriter::create(path)?)),
+            Target::Stdout => Ok(Sink::Stdout),
         }
     }
 
@@ -120,6 +165,7 @@ impl Sink {
         match self {
             Sink::Tree(writer) => Ok(writer.write(chunk).await?),
             Sink::Local(writer) => writer.write(&chunk).await,
+            Sink::Stdout => output::bytes(&chunk),
         }
     }
 
@@ -127,6 +173,7 @@ impl Sink {
         match self {
             Sink::Tree(writer) => writer.close().await.map(|_| true).map_err(Into::into),
             Sink::Local(writer) => writer.close(replace, modified_ms).await,
+            Sink::Stdout => output::flush().map(|()| true),
         }
     }
 

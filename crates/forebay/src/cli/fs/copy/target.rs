@@ -1,8 +1,8 @@
 //! Where copies go.
 
-use super::Source;
+use super::{STANDARD_STREAM, Source};
 use crate::cli::place::Place;
-use anyhow::Context;
+use anyhow::{Context, bail, ensure};
 use forebay_base::{ErrorKind, Name, NsPath};
 use forebay_client::{Client, MakeDirectoryOptions};
 use std::{
@@ -15,14 +15,37 @@ use std::{
 /// A path that is written, and whether it was a directory before.
 #[derive(Clone, Debug)]
 pub(super) enum Target {
-    Tree { path: NsPath, is_directory: bool },
-    Local { path: PathBuf, is_directory: bool },
+    Tree { path: NsPath, kind: Kind },
+    Local { path: PathBuf, kind: Kind },
+    Stdout,
+}
+
+/// What a target was when the command started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Directory,
+    /// Nothing is there, and the name ends with `/`: only a directory can be copied there.
+    NewDirectory,
+    Other,
+}
+
+impl Kind {
+    fn of(is_directory: bool, name: &OsStr) -> Kind {
+        match is_directory {
+            true => Kind::Directory,
+            false if name.as_bytes().ends_with(b"/") => Kind::NewDirectory,
+            false => Kind::Other,
+        }
+    }
 }
 
 impl Target {
-    pub(super) async fn find(client: &Client, place: Place) -> anyhow::Result<Target> {
-        match place {
-            Place::Local(path) => Ok(Target::Local { is_directory: path.is_dir(), path }),
+    pub(super) async fn find(client: &Client, argument: &OsStr) -> anyhow::Result<Target> {
+        if argument == STANDARD_STREAM {
+            return Ok(Target::Stdout);
+        }
+        match Place::parse(argument) {
+            Place::Local(path) => Ok(Target::Local { kind: Kind::of(path.is_dir(), argument), path }),
             Place::Tree(bytes) => {
                 let path = NsPath::parse(&bytes)?;
                 let is_directory = match client.stat(&path).await {
@@ -30,15 +53,23 @@ impl Target {
                     Err(error) if error.kind() == ErrorKind::NotFound => false,
                     Err(error) => return Err(error.into()),
                 };
-                Ok(Target::Tree { path, is_directory })
+                Ok(Target::Tree { path, kind: Kind::of(is_directory, argument) })
             }
         }
     }
 
     pub(super) fn is_directory(&self) -> bool {
-        match self {
-            Target::Tree { is_directory, .. } | Target::Local { is_directory, .. } => *is_directory,
-        }
+        matches!(self, Target::Tree { kind: Kind::Directory, .. } | Target::Local { kind: Kind::Directory, .. })
+    }
+
+    /// Refuses a file at a name that can only be a directory's.
+    pub(super) fn ensure_names_a_file(&self) -> anyhow::Result<()> {
+        let new = matches!(
+            self,
+            Target::Tree { kind: Kind::NewDirectory, .. } | Target::Local { kind: Kind::NewDirectory, .. }
+        );
+        ensure!(!new, "{self}/ is not a directory: make it first, or name the file");
+        Ok(())
     }
 
     /// What `source` becomes: a name inside the target when that is a directory, else the target itself.
@@ -49,6 +80,7 @@ impl Target {
         let name = match source {
             Source::Tree(path) => path.file_name().map(|name| name.as_bytes().to_vec()),
             Source::Local(path) => local_name(path),
+            Source::Stdin => bail!("{self} is a directory: name the file that standard input becomes"),
         };
         self.join(&name.unwrap_or_default())
     }
@@ -64,11 +96,12 @@ impl Target {
                 for name in below.split(|byte| *byte == b'/') {
                     path = path.join(&Name::new(name.to_vec())?)?;
                 }
-                Target::Tree { path, is_directory: false }
+                Target::Tree { path, kind: Kind::Other }
             }
             Target::Local { path, .. } => {
-                Target::Local { path: path.join(OsStr::from_bytes(below)), is_directory: false }
+                Target::Local { path: path.join(OsStr::from_bytes(below)), kind: Kind::Other }
             }
+            Target::Stdout => bail!("a directory cannot be copied to standard output"),
         })
     }
 
@@ -90,6 +123,7 @@ impl Target {
             Target::Local { path, .. } => {
                 tokio::fs::create_dir_all(path).await.with_context(|| format!("cannot make {self}"))?;
             }
+            Target::Stdout => bail!("a directory cannot be copied to standard output"),
         }
         Ok(())
     }
@@ -117,6 +151,7 @@ impl fmt::Display for Target {
         match self {
             Target::Tree { path, .. } => path.fmt(f),
             Target::Local { path, .. } => write!(f, "file:{}", path.display()),
+            Target::Stdout => f.write_str("standard output"),
         }
     }
 }
