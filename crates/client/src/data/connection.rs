@@ -6,7 +6,7 @@ use forebay_proto::frame::{
     DataHead, DoneHead, ErrorHead, HEADER_LEN, Header, Kind, LocalOpenedHead, WrittenHead, decode_head, encode_frame,
 };
 use prost::Message;
-use std::io::{ErrorKind, IoSlice, IoSliceMut};
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -85,9 +85,6 @@ impl Connection {
             std::iter::once(&start[..]).chain(body.iter().copied()).map(IoSlice::new).collect();
         let mut rest = &mut bufs[..];
         while self.socket.write_all(&mut rest, patience).await? == Sent::Answered {
-            if !self.has_input()? {
-                continue;
-            }
             // A sign of life of who has no room for the body yet, the end of an earlier answer, or a real answer.
             let (header, answer) = self.frame(patience).await?;
             if self.is_answer(&header, &answer)? && !answer.is_sign_of_life() {
@@ -186,24 +183,6 @@ impl Connection {
         match read {
             0 => Err(Fault::closed()),
             _ => Ok(read.min(wanted)),
-        }
-    }
-
-    /// Whether anything has arrived. That the socket was called readable does not say so: it may have been before the last read.
-    fn has_input(&mut self) -> Result<bool, Fault> {
-        if self.start < self.end {
-            return Ok(true);
-        }
-        (self.start, self.end) = (0, 0);
-        match self.socket.try_read_vectored(&mut [IoSliceMut::new(&mut self.buffer)]) {
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(false),
-            read => match read? {
-                0 => Err(Fault::closed()),
-                read => {
-                    self.end = read;
-                    Ok(true)
-                }
-            },
         }
     }
 

@@ -57,21 +57,17 @@ impl Socket {
     /// Reads into `bufs` in turn; 0 when the peer has closed.
     pub(crate) async fn read_vectored(&self, bufs: &mut [IoSliceMut<'_>], patience: Duration) -> Result<usize, Fault> {
         loop {
-            match self.try_read_vectored(bufs) {
+            let read = match self {
+                Socket::Tcp(socket) => socket.try_read_vectored(bufs),
+                Socket::Unix(socket, descriptors) => receive(socket, bufs, descriptors),
+            };
+            match read {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.ready(Interest::READABLE, patience).await?;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 other => return Ok(other?),
             }
-        }
-    }
-
-    /// Like [`read_vectored`](Socket::read_vectored), without waiting.
-    pub(super) fn try_read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(socket) => socket.try_read_vectored(bufs),
-            Socket::Unix(socket, descriptors) => receive(socket, bufs, descriptors),
         }
     }
 
@@ -209,7 +205,7 @@ mod tests {
         peer.write_all(b"done").await.unwrap();
         read_answer(&socket).await;
         let body = vec![7; BODY];
-        let mut bufs = [IoSlice::new(&body)];
+        let mut bufs = &mut [IoSlice::new(&body)][..];
         let mut received = vec![0; BODY];
         let (sent, read) = tokio::join!(socket.write_all(&mut bufs, PATIENCE), peer.read_exact(&mut received));
         assert_eq!((sent.unwrap(), read.unwrap()), (Sent::All, BODY));
@@ -220,7 +216,7 @@ mod tests {
     async fn an_answer_in_the_middle_ends_the_sending() {
         let (socket, mut peer) = pair().await;
         let body = vec![7; BODY];
-        let mut bufs = [IoSlice::new(&body)];
+        let mut bufs = &mut [IoSlice::new(&body)][..];
         let (sent, written) = tokio::join!(socket.write_all(&mut bufs, PATIENCE), peer.write_all(b"done"));
         written.unwrap();
         assert_eq!(sent.unwrap(), Sent::Answered);
