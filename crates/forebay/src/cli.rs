@@ -168,6 +168,7 @@ fn client_config(config: &Config) -> ClientConfig {
             connect: client.deadline.0.min(CONNECT_MAX),
             metadata: client.deadline.0,
             read: client.deadline.0,
+            write: client.deadline.0,
             worker_silence: client.read_timeout.0,
             ..Deadlines::default()
         },

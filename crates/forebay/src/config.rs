@@ -6,6 +6,7 @@
 mod document;
 mod keys;
 mod layers;
+mod limits;
 mod settings;
 
 pub(crate) use document::document;

@@ -27,6 +27,7 @@ pub(crate) fn run(command: ConfigCommand, config: &Config) -> anyhow::Result<()>
         ConfigCommand::Show { json: false } => show(config)?,
         ConfigCommand::Check => {
             let file = config.file.as_ref().map_or_else(|| "no file".to_owned(), |file| file.display().to_string());
+            config.unknown_variables.iter().for_each(|unknown| eprintln!("warning: {unknown}"));
             output::line(format_args!("configuration is good ({file}, {} settings set)", config.sources.len()));
         }
         ConfigCommand::Document => output::line(config::document().trim_end()),

@@ -5,6 +5,7 @@
 use super::{
     Settings,
     keys::{self, Key},
+    limits,
 };
 use std::{
     collections::BTreeMap,
@@ -133,7 +134,10 @@ pub(crate) fn load(
         return Err(errors);
     }
     match Settings::deserialize_table(merged) {
-        Ok(settings) => Ok(Config { settings, sources, file, unknown_variables }),
+        Ok(settings) => {
+            let errors = limit_errors(&settings, &sources);
+            if errors.is_empty() { Ok(Config { settings, sources, file, unknown_variables }) } else { Err(errors) }
+        }
         Err(reason) => Err(vec![ConfigError::BadValue {
             key: "settings".into(),
             value: String::new(),
@@ -142,6 +146,22 @@ pub(crate) fn load(
             allowed: vec![],
         }]),
     }
+}
+
+fn limit_errors(settings: &Settings, sources: &BTreeMap<String, Source>) -> Vec<ConfigError> {
+    let values = Value::try_from(settings).unwrap_or_else(|_| Value::Table(Table::new()));
+    let error = |(key, reason): (&str, String)| ConfigError::BadValue {
+        key: key.to_owned(),
+        value: key
+            .split('.')
+            .try_fold(&values, |value, name| value.get(name))
+            .map(Value::to_string)
+            .unwrap_or_default(),
+        origin: sources.get(key).cloned().unwrap_or(Source::Default),
+        reason,
+        allowed: vec![],
+    };
+    limits::check(settings).into_iter().map(error).collect()
 }
 
 impl Settings {

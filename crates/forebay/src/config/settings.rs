@@ -105,7 +105,7 @@ pub(crate) struct WorkerSettings {
     pub(crate) control_listen: String,
     /// Host name or address under which others reach this worker; empty: the one it listens on, or the host's name when it listens on all.
     pub(crate) advertise_host: String,
-    /// The tiers of the cache, the fastest first. Default: 1GiB on `/dev/shm` (a quarter of memory when that is less) and 10GiB below `data_dir`.
+    /// The tiers of the cache, the fastest first. Default: 1GiB on `/dev/shm` (a quarter of memory when that is less) and 10GiB below `data_dir`. What lies there after a stop is the cache of the next start; a directory may be removed while no server uses it.
     pub(crate) tiers: Vec<TierSettings>,
     /// Bytes of file data in flight between stores, cache and clients at most; readers wait at the bound.
     #[schemars(with = "String")]

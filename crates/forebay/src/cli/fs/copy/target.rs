@@ -129,8 +129,11 @@ impl Target {
     }
 }
 
-/// The last name of a local path; `.` and `..` are looked up.
+/// The last name of a local path; `.` and `..` are looked up, but `x/.` is what is in `x`.
 fn local_name(path: &Path) -> Option<Vec<u8>> {
+    if path.as_os_str().as_bytes().ends_with(b"/.") {
+        return None;
+    }
     let name = |path: &Path| path.file_name().map(|name| name.as_bytes().to_vec());
     name(path).or_else(|| name(&path.canonicalize().ok()?))
 }
