@@ -4,7 +4,7 @@
 use crate::lake::{self, Reach};
 use crate::limits::MB;
 use crate::report::{Better, Limit, Report};
-use crate::{Setting, pace};
+use crate::{Setting, direct, pace};
 use anyhow::{Result, ensure};
 use forebay_client::{Client, File};
 use forebay_testkit::data::Seeded;
@@ -12,7 +12,6 @@ use forebay_testkit::fault::{Link, Proxy};
 use forebay_testkit::s3::{Access, Versitygw};
 use futures::TryStreamExt;
 use opendal::Operator;
-use opendal::services::S3;
 use std::time::{Duration, Instant};
 
 const BUCKET: &str = "lake";
@@ -52,7 +51,7 @@ pub(crate) async fn run(setting: Setting) -> Result<Report> {
 /// The best of `rounds`, each side in turn.
 async fn speed(report: &mut Report, name: &str, client: &Client, access: &Access, rounds: u32) -> Result<()> {
     let (mut ours, mut direct) = (0.0_f64, 0.0_f64);
-    let operator = operator(access)?;
+    let operator = direct::operator(BUCKET, access)?;
     for _ in 0..rounds {
         client.free("/lake/big").await?;
         ours = ours.max(through_us(client).await?);
@@ -78,20 +77,6 @@ async fn drain(file: &File) -> Result<u64> {
         total += chunk.len() as u64;
     }
     Ok(total)
-}
-
-fn operator(access: &Access) -> Result<Operator> {
-    // OpenDAL's HTTP client wants one even where it talks plain HTTP; a second call finds one installed, which is fine.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    opendal_http_transport_reqwest::install_default();
-    let service = S3::default()
-        .bucket(BUCKET)
-        .endpoint(&access.endpoint)
-        .region(&access.region)
-        .access_key_id(&access.access_key)
-        .secret_access_key(&access.secret_key)
-        .disable_config_load();
-    Ok(Operator::new(service)?)
 }
 
 async fn through_opendal(operator: &Operator) -> Result<f64> {

@@ -5,6 +5,7 @@
 //! [`Report`](report::Report), entered in [`registry`].
 
 mod cold_read;
+mod direct;
 mod hot_read;
 mod lake;
 pub mod limits;
@@ -15,6 +16,7 @@ mod pace;
 pub mod registry;
 pub mod report;
 mod small_files;
+mod write;
 
 /// How a benchmark is to be run.
 #[derive(Clone, Debug)]

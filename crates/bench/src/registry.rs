@@ -3,7 +3,7 @@
 use anyhow::Result;
 use futures::future::BoxFuture;
 
-use crate::{Setting, cold_read, hot_read, limits, memory, metadata, report::Report, small_files};
+use crate::{Setting, cold_read, hot_read, limits, memory, metadata, report::Report, small_files, write};
 
 /// One benchmark.
 #[derive(Debug)]
@@ -32,6 +32,11 @@ pub const BENCHES: &[Bench] = &[
         name: "cold-read",
         about: "bytes of an S3 store, first time: against the same GETs by OpenDAL alone; bytes asked for one needed",
         run: |setting| Box::pin(cold_read::run(setting)),
+    },
+    Bench {
+        name: "write",
+        about: "files written through to an S3 store: against the same uploads by OpenDAL alone",
+        run: |setting| Box::pin(write::run(setting)),
     },
     Bench {
         name: "metadata",
