@@ -10,18 +10,17 @@ pub use options::RocksSettings;
 
 use crate::{Batch, Direction, KeyRange, Op, Read, Result, Row, Rows, Snapshot, Store, StoreError};
 use bytes::Bytes;
-use parking_lot::Mutex;
 use rocksdb::{
     DB, DBRawIterator, FlushOptions, ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
     checkpoint::Checkpoint,
 };
-use std::{path::Path, path::PathBuf, sync::Arc};
+use std::{path::Path, path::PathBuf, sync::Arc, sync::OnceLock};
 
 /// A store on RocksDB in one directory, which one process at a time may have open.
 pub struct RocksStore {
     inner: Arc<Inner>,
     /// The first failed write or flush: the store is not written to after it.
-    failed: Mutex<Option<StoreError>>,
+    failed: OnceLock<StoreError>,
 }
 
 struct Inner {
@@ -35,7 +34,7 @@ impl RocksStore {
         format::check(directory)?;
         let db = DB::open(&settings.options(), directory).map_err(|error| convert_open(directory, error))?;
         format::write(directory)?;
-        Ok(RocksStore { inner: Arc::new(Inner { db, directory: directory.to_owned() }), failed: Mutex::new(None) })
+        Ok(RocksStore { inner: Arc::new(Inner { db, directory: directory.to_owned() }), failed: OnceLock::new() })
     }
 
     /// Compacts everything: for tools and for measuring, since it rewrites the whole store.
@@ -43,16 +42,12 @@ impl RocksStore {
         self.inner.db.compact_range::<&[u8], &[u8]>(None, None);
     }
 
-    /// Runs a write unless one has failed before.
+    /// Runs a write or flush unless one has failed before. Nothing is locked meanwhile: writes go on beside a flush.
     fn guarded(&self, write: impl FnOnce(&DB) -> std::result::Result<(), rocksdb::Error>) -> Result<()> {
-        let mut failed = self.failed.lock();
-        if let Some(error) = &*failed {
+        if let Some(error) = self.failed.get() {
             return Err(error.clone());
         }
-        write(&self.inner.db).map_err(|error| {
-            let error = self.inner.convert(error);
-            failed.insert(error).clone()
-        })
+        write(&self.inner.db).map_err(|error| self.failed.get_or_init(|| self.inner.convert(error)).clone())
     }
 }
 
@@ -211,5 +206,57 @@ fn convert_open(directory: &Path, error: rocksdb::Error) -> StoreError {
     match error.kind() {
         rocksdb::ErrorKind::IOError if error.to_string().contains("LOCK") => StoreError::InUse(directory.to_owned()),
         _ => convert(directory, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forebay_base::ByteSize;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// Bytes that do not compress.
+    fn noise(seed: u64) -> Vec<u8> {
+        let mut state = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut bytes = Vec::with_capacity(64 << 10);
+        while bytes.len() < 64 << 10 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            bytes.extend_from_slice(&state.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn put(store: &RocksStore, number: u64, value: Vec<u8>) {
+        let mut batch = Batch::new();
+        batch.put(number.to_be_bytes().to_vec(), value);
+        store.write(batch).unwrap();
+    }
+
+    #[test]
+    fn writes_go_on_beside_a_flush() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = RocksSettings { write_buffer: ByteSize::mib(256), ..RocksSettings::default() };
+        let store = RocksStore::open(directory.path(), &settings).unwrap();
+        (0..1500).for_each(|n| put(&store, n, noise(n)));
+        let is_flushing = || store.inner.db.property_int_value("rocksdb.num-running-flushes").unwrap().unwrap_or(0) > 0;
+        let (done, mut beside) = (AtomicBool::new(false), 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                store.flush().unwrap();
+                done.store(true, Ordering::SeqCst);
+            });
+            let mut number = 1 << 32;
+            while !done.load(Ordering::SeqCst) {
+                let began = is_flushing();
+                if began {
+                    put(&store, number, b"small".to_vec());
+                    number += 1;
+                }
+                beside += u64::from(began && is_flushing());
+            }
+        });
+        assert!(beside > 10, "{beside} writes during a flush of 94 MiB");
     }
 }
