@@ -35,8 +35,6 @@ pub struct Rename {
 impl Rename {
     pub(super) fn apply(&self, tx: &mut Tx) -> Result<Payload, Stop> {
         let rename = Checked::new(tx, &self.from, &self.to, self.no_replace)?;
-        tree::check_no_blocker(tx, &rename.from)?;
-        tree::check_no_blocker(tx, &rename.to)?;
         let renamed = rename.carry_out(tx, &self.tag, self.modified_ms)?;
         Ok(Payload::Renamed(renamed))
     }
@@ -49,8 +47,15 @@ pub(super) struct Checked {
 }
 
 impl Checked {
-    /// Checks all but blockers at or above the two paths.
+    /// Checks them all, blockers last: whoever waits for those must have no other reason to be refused.
     pub(super) fn new(tx: &Tx, from: &Bytes, to: &Bytes, no_replace: bool) -> Result<Checked, Stop> {
+        let rename = Checked::but_for_blockers(tx, from, to, no_replace)?;
+        tree::check_no_blocker(tx, &rename.from)?;
+        tree::check_no_blocker(tx, &rename.to)?;
+        Ok(rename)
+    }
+
+    fn but_for_blockers(tx: &Tx, from: &Bytes, to: &Bytes, no_replace: bool) -> Result<Checked, Stop> {
         let from = Site::find(tx, from)?;
         let to = Site::find(tx, to)?;
         let source = from.existing()?.inode.clone();

@@ -57,8 +57,6 @@ pub struct EndRename {
 impl BeginRename {
     pub(super) fn apply(&self, tx: &mut Tx) -> Result<Payload, Stop> {
         let rename = Checked::new(tx, &self.from, &self.to, self.no_replace)?;
-        tree::check_no_blocker(tx, &rename.from)?;
-        tree::check_no_blocker(tx, &rename.to)?;
         let intent = self.intent(tx, &rename)?;
         for key in [&intent.from_key, &intent.to_key] {
             let blocker = Blocker::Rename(intent.id);
@@ -103,8 +101,6 @@ impl CommitRename {
         // The intent's own blockers are taken off first; others stay in the way.
         tree::unblock(tx, &intent)?;
         let rename = Checked::new(tx, &intent.from, &intent.to, intent.no_replace)?;
-        tree::check_no_blocker(tx, &rename.from)?;
-        tree::check_no_blocker(tx, &rename.to)?;
         if rename.from.existing()?.inode.id != intent.inode {
             let message = format!("{} is another file or directory now", rename.from.path);
             return Err(Refusal::new(ErrorKind::Conflict, message).into());
