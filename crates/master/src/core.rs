@@ -5,6 +5,7 @@ use crate::data_dir::DataDir;
 use crate::error::{Refused, Result, log_error, path_error, state_error};
 use crate::freshness::Freshness;
 use crate::inflight::InFlight;
+use crate::log_clock::LogClock;
 use crate::metrics::names;
 use crate::mounts::{MountTable, Mounted};
 use crate::path_locks::PathLocks;
@@ -37,6 +38,7 @@ pub(crate) struct Core {
     pub(crate) mounts: MountTable,
     pub(crate) syncs: Syncs,
     pub(crate) work: Work,
+    clock: LogClock,
     state: State,
     consensus: Consensus,
 }
@@ -61,6 +63,7 @@ impl Core {
         consensus: Consensus,
     ) -> Result<Core> {
         let position = consensus.status().applied_index.unwrap_or(0);
+        let log_time_ms = query::summary(&*state.snapshot()).map_err(state_error)?.log_time_ms;
         let core = Core {
             admission: Admission::new(settings.limits),
             inflight: InFlight::default(),
@@ -71,6 +74,7 @@ impl Core {
             syncs: Syncs::new(settings.listings_max),
             work: Work::default(),
             started_ms: settings.clock.now().0,
+            clock: LogClock::new(Arc::clone(&settings.clock), log_time_ms),
             settings,
             data,
             address,
@@ -79,6 +83,11 @@ impl Core {
         };
         core.mounts.refresh(&core.state.snapshot())?;
         Ok(core)
+    }
+
+    /// The time that a command would carry now: what leases end by.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
     }
 
     /// The applied position of the log.
@@ -103,7 +112,7 @@ impl Core {
 
     /// Carries out a command of the master's own.
     pub(crate) async fn propose(&self, action: impl Into<Action>) -> std::result::Result<Payload, Refused> {
-        let command = Command::internal(self.settings.clock.now().0, action);
+        let command = Command::internal(self.now_ms(), action);
         self.send(command).await
     }
 
@@ -113,7 +122,7 @@ impl Core {
         request: Request,
         action: impl Into<Action>,
     ) -> std::result::Result<Payload, Refused> {
-        let command = Command::requested(request, self.settings.clock.now().0, action);
+        let command = Command::requested(request, self.now_ms(), action);
         self.send(command).await
     }
 

@@ -10,6 +10,7 @@ pub mod fault;
 mod fault;
 mod freshness;
 mod inflight;
+mod log_clock;
 pub mod metrics;
 mod mounts;
 mod ops;

@@ -41,7 +41,7 @@ async fn tick(core: &Arc<Core>) -> Result<()> {
 /// Ends writes whose lease has ended. Log time moves with commands, so on an idle cluster one is sent when the clock says that a lease has ended.
 async fn expire(core: &Arc<Core>) -> Result<()> {
     loop {
-        let now_ms = core.settings.clock.now().0;
+        let now_ms = core.now_ms();
         let snapshot = core.read().await?;
         let summary = query::summary(&*snapshot).map_err(state_error)?;
         let by_ms = now_ms.max(summary.log_time_ms);

@@ -51,7 +51,7 @@ impl Tx {
         self.state.log_time_ms
     }
 
-    /// Moves log time on, never back.
+    /// Moves log time on, never back. That it keeps to the pace of real time is up to the proposer.
     pub(super) fn advance_time(&mut self, time_ms: u64) -> Result<(), ApplyError> {
         let before_ms = self.state.log_time_ms;
         self.state.log_time_ms = before_ms.max(time_ms);
