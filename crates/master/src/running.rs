@@ -8,8 +8,9 @@ use crate::service::mounts::MountsService;
 use crate::service::namespace::NamespaceService;
 use crate::service::registry::RegistryService;
 use crate::settings::Settings;
-use crate::state;
+use crate::state::{self, StateSettings};
 use forebay_consensus::{Consensus, Member, MemberId};
+use forebay_metastore::RocksSettings;
 use forebay_proto::v1::cluster_server::ClusterServer;
 use forebay_proto::v1::mounts_server::MountsServer;
 use forebay_proto::v1::namespace_server::NamespaceServer;
@@ -94,8 +95,15 @@ async fn open(settings: Settings, data: DataDir, address: SocketAddr) -> Result<
         "" => address.to_string(),
         advertise => advertise.to_owned(),
     };
-    let (state, machine) =
-        state::open(&data.state(), settings.store_cache).map_err(|error| StartError::State(error.to_string()))?;
+    let memory = StateSettings {
+        store: RocksSettings {
+            block_cache: settings.store_cache,
+            write_buffer: settings.store_write_buffer,
+            ..RocksSettings::default()
+        },
+        cache: settings.namespace_cache,
+    };
+    let (state, machine) = state::open(&data.state(), memory).map_err(|error| StartError::State(error.to_string()))?;
     let member = Member { id: MemberId(1), address: advertise.clone() };
     let log = forebay_consensus::Settings::new(member);
     let consensus = Consensus::open(log, &data.log(), Box::new(machine)).await?;

@@ -48,6 +48,10 @@ pub struct Settings {
     pub rename_copies: usize,
     /// Memory of the state store's block cache.
     pub store_cache: ByteSize,
+    /// Memory of changes that are not in the state store's files yet; three such buffers at most.
+    pub store_write_buffer: ByteSize,
+    /// Memory of inodes and other records in front of the store. 64 MiB: about 250,000 inodes with short names.
+    pub namespace_cache: ByteSize,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -74,6 +78,8 @@ impl Settings {
             purge_objects_per_second: 2000,
             rename_copies: 16,
             store_cache: ByteSize::mib(256),
+            store_write_buffer: ByteSize::mib(32),
+            namespace_cache: ByteSize::mib(64),
             clock: Arc::new(SystemClock),
         }
     }

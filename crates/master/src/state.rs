@@ -12,6 +12,7 @@ use bytes::Bytes;
 use forebay_base::ByteSize;
 use forebay_consensus::{Batch, Flush, StateMachine, StateMachineError};
 use forebay_metastore::{RocksSettings, RocksStore, Snapshot, Store};
+use forebay_namespace::Reader;
 use parking_lot::{Mutex, RwLock};
 use std::fs;
 use std::io;
@@ -26,7 +27,9 @@ pub(crate) struct State {
 
 struct Shared {
     directory: PathBuf,
-    settings: RocksSettings,
+    settings: StateSettings,
+    reader: RwLock<Reader>,
+    /// For flushes.
     store: RwLock<Arc<dyn Store>>,
     /// The blob of the last batch written to `store`; set after the write, so that a flush that starts later has it on disk.
     applied: Mutex<Option<Bytes>>,
@@ -39,9 +42,16 @@ pub(crate) struct Machine {
     generation: u64,
 }
 
+/// The memory of the state.
+#[derive(Clone, Debug)]
+pub(crate) struct StateSettings {
+    pub(crate) store: RocksSettings,
+    /// Records in front of the store.
+    pub(crate) cache: ByteSize,
+}
+
 /// Opens the state in `directory`.
-pub(crate) fn open(directory: &Path, cache: ByteSize) -> Result<(State, Machine), StateMachineError> {
-    let settings = RocksSettings { block_cache: cache, ..RocksSettings::default() };
+pub(crate) fn open(directory: &Path, settings: StateSettings) -> Result<(State, Machine), StateMachineError> {
     fs::create_dir_all(directory).map_err(StateMachineError::new)?;
     let generation = current(directory)?;
     remove_others(directory, generation);
@@ -50,6 +60,7 @@ pub(crate) fn open(directory: &Path, cache: ByteSize) -> Result<(State, Machine)
     let shared = Arc::new(Shared {
         directory: directory.to_owned(),
         settings,
+        reader: RwLock::new(namespace.reader()),
         store: RwLock::new(Arc::clone(namespace.store())),
         applied: Mutex::new(applied),
     });
@@ -61,7 +72,7 @@ pub(crate) fn open(directory: &Path, cache: ByteSize) -> Result<(State, Machine)
 impl State {
     /// The state as it is now.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        self.shared.store.read().snapshot()
+        self.shared.reader.read().snapshot()
     }
 }
 
@@ -106,6 +117,7 @@ impl StateMachine for Machine {
         let namespace = open_generation(directory, generation, &self.shared.settings)?;
         write_current(directory, generation).map_err(StateMachineError::new)?;
         *self.shared.applied.lock() = position(&namespace);
+        *self.shared.reader.write() = namespace.reader();
         *self.shared.store.write() = Arc::clone(namespace.store());
         self.namespace = namespace;
         self.generation = generation;
@@ -133,11 +145,11 @@ fn position(namespace: &forebay_namespace::StateMachine) -> Option<Bytes> {
 fn open_generation(
     directory: &Path,
     generation: u64,
-    settings: &RocksSettings,
+    settings: &StateSettings,
 ) -> Result<forebay_namespace::StateMachine, StateMachineError> {
     let path = directory.join(generation.to_string());
-    let store = RocksStore::open(&path, settings).map_err(StateMachineError::new)?;
-    forebay_namespace::StateMachine::open(Arc::new(store)).map_err(StateMachineError::new)
+    let store = RocksStore::open(&path, &settings.store).map_err(StateMachineError::new)?;
+    forebay_namespace::StateMachine::open_with(Arc::new(store), settings.cache.bytes()).map_err(StateMachineError::new)
 }
 
 fn current(directory: &Path) -> Result<u64, StateMachineError> {
@@ -183,6 +195,11 @@ mod tests {
     use forebay_namespace::command::{Command, MakeDirectory};
     use forebay_namespace::query;
 
+    fn settings() -> StateSettings {
+        let store = RocksSettings { block_cache: ByteSize::mib(8), ..RocksSettings::default() };
+        StateSettings { store, cache: ByteSize::mib(1) }
+    }
+
     fn make_directory(machine: &mut Machine, path: &'static str, position: &'static str) {
         let command = Command::internal(
             1,
@@ -202,12 +219,12 @@ mod tests {
     #[test]
     fn a_flushed_state_comes_back_with_its_position() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, mut machine) = open(dir.path(), ByteSize::mib(8)).unwrap();
+        let (state, mut machine) = open(dir.path(), settings()).unwrap();
         assert_eq!(machine.applied().unwrap(), None);
         make_directory(&mut machine, "/a", "one");
         assert_eq!(machine.flusher().flush().unwrap(), Some(Bytes::from_static(b"one")));
         drop((state, machine));
-        let (state, mut machine) = open(dir.path(), ByteSize::mib(8)).unwrap();
+        let (state, mut machine) = open(dir.path(), settings()).unwrap();
         assert!(exists(&state, "/a"));
         assert_eq!(machine.applied().unwrap(), Some(Bytes::from_static(b"one")));
         let nothing = machine.apply(Batch { entries: &[], applied: &Bytes::from_static(b"two") });
@@ -219,7 +236,7 @@ mod tests {
     fn a_checkpoint_replaces_the_state() {
         let dir = tempfile::tempdir().unwrap();
         let copy = dir.path().join("copy");
-        let (state, mut machine) = open(&dir.path().join("state"), ByteSize::mib(8)).unwrap();
+        let (state, mut machine) = open(&dir.path().join("state"), settings()).unwrap();
         make_directory(&mut machine, "/old", "one");
         machine.checkpoint(&copy).unwrap();
         make_directory(&mut machine, "/new", "two");
@@ -231,7 +248,7 @@ mod tests {
         make_directory(&mut machine, "/newer", "three");
         machine.flusher().flush().unwrap();
         drop((state, machine, reader));
-        let (state, _machine) = open(&dir.path().join("state"), ByteSize::mib(8)).unwrap();
+        let (state, _machine) = open(&dir.path().join("state"), settings()).unwrap();
         assert!(exists(&state, "/newer") && !exists(&state, "/new"));
         assert!(!dir.path().join("state/1").exists());
     }

@@ -129,18 +129,24 @@ fn disk(bench: &Bench, store: &RocksStore) -> Outcome<()> {
 }
 
 fn queries(bench: &Bench) -> Outcome<()> {
-    let store = bench.machine.store();
+    let reader = bench.machine.reader();
     let count = bench.files.min(100_000);
     let start = Instant::now();
     for file in 0..count {
         let file = bench.files / 5 + file * 7919 % (bench.files - bench.files / 5);
-        let resolved = query::resolve(&*store.snapshot(), &NsPath::parse(&bench.path(file))?)?;
+        let resolved = query::resolve(&*reader.snapshot(), &NsPath::parse(&bench.path(file))?)?;
         assert!(resolved.found().is_some(), "file {file} exists");
     }
     report("stat (5 names, random)", count, start);
-    let root = query::resolve(&*store.snapshot(), &"/lake".parse()?)?;
+    let path = NsPath::parse(&bench.path(bench.files / 2))?;
     let start = Instant::now();
-    let summary = query::content_summary(&*store.snapshot(), &root.deepest().inode)?;
+    for _ in 0..count {
+        query::resolve(&*reader.snapshot(), &path)?;
+    }
+    report("stat (5 names, one file)", count, start);
+    let root = query::resolve(&*reader.snapshot(), &"/lake".parse()?)?;
+    let start = Instant::now();
+    let summary = query::content_summary(&*reader.snapshot(), &root.deepest().inode)?;
     report("walk (entries)", (summary.files + summary.directories) as usize, start);
     Ok(())
 }

@@ -72,7 +72,7 @@ fn last_u64(key: &[u8]) -> Result<u64> {
     Ok(u64::from_be_bytes(*bytes))
 }
 
-/// Whether the apply thread reads records of this kind one by one and again, so that a cache pays.
+/// Whether records of this kind are read one by one and again, so that a cache pays.
 pub(crate) fn is_read_one_by_one(key: &[u8]) -> bool {
     matches!(key.first(), Some(&(kind::INODE | kind::DIRECTORY | kind::WRITE | kind::SESSION)))
 }

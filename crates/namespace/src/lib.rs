@@ -16,7 +16,7 @@ pub mod reply;
 mod tree;
 
 pub use command::{Action, Command, Request};
-pub use machine::{ApplyError, StateMachine};
+pub use machine::{ApplyError, Reader, StateMachine};
 pub use record::{Inode, Kind, Mount, MountSpec, Write};
 pub use reply::{Outcome, Payload, Reason, Refusal};
 

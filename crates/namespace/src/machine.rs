@@ -17,7 +17,7 @@ use crate::reply;
 use bytes::Bytes;
 use cache::CachedStore;
 use forebay_base::{ErrorKind, InodeId};
-use forebay_metastore::{Batch, Overlay, Read, Store, StoreError};
+use forebay_metastore::{Batch, Overlay, Read, Snapshot, Store, StoreError};
 use prost::Message;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -64,7 +64,10 @@ const INODE_RESERVED_LAST: u64 = 15;
 /// The mounts by number, shared between the copies that batches work on.
 pub(crate) type MountTable = Arc<BTreeMap<u32, Arc<Mount>>>;
 
-/// The namespace of one member. One thread applies; any number read [`StateMachine::store`] through [`crate::query`].
+/// Bytes of records kept in memory when nothing else is said.
+const CACHE_BYTES_DEFAULT: u64 = 32 << 20;
+
+/// The namespace of one member. One thread applies; any number read [`Reader::snapshot`] through [`crate::query`].
 pub struct StateMachine {
     store: Arc<dyn Store>,
     cached: Arc<CachedStore>,
@@ -72,9 +75,25 @@ pub struct StateMachine {
     mounts: MountTable,
 }
 
+/// Takes snapshots of a namespace, in any thread, while commands are applied. Clones read the same one.
+#[derive(Clone)]
+pub struct Reader(Arc<CachedStore>);
+
+impl Reader {
+    /// The namespace as it is now, with everything that [`StateMachine::apply`] has returned from. What is read often comes from memory.
+    pub fn snapshot(&self) -> Snapshot {
+        self.0.snapshot()
+    }
+}
+
 impl StateMachine {
     /// Takes a store that nothing else writes to. An empty one becomes a tree of nothing but `/`.
     pub fn open(store: Arc<dyn Store>) -> Result<StateMachine, ApplyError> {
+        StateMachine::open_with(store, CACHE_BYTES_DEFAULT)
+    }
+
+    /// [`open`](StateMachine::open), keeping about `cache_bytes` bytes of records in memory.
+    pub fn open_with(store: Arc<dyn Store>, cache_bytes: u64) -> Result<StateMachine, ApplyError> {
         if keys::state::get(&*store)?.is_none() {
             store.write(empty_tree())?;
         }
@@ -86,10 +105,16 @@ impl StateMachine {
         let mounts = keys::mount::scan(&*store, 0)
             .map(|mount| mount.map(|mount| (mount.id, Arc::new(mount))))
             .collect::<Result<_, _>>()?;
-        Ok(StateMachine { cached: Arc::new(CachedStore::new(store.clone())), store, state, mounts: Arc::new(mounts) })
+        let cached = Arc::new(CachedStore::new(store.clone(), cache_bytes));
+        Ok(StateMachine { cached, store, state, mounts: Arc::new(mounts) })
     }
 
-    /// The store, for queries, flushes and checkpoints.
+    /// For queries.
+    pub fn reader(&self) -> Reader {
+        Reader(Arc::clone(&self.cached))
+    }
+
+    /// The store, for flushes and checkpoints.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }

@@ -1,5 +1,6 @@
 //! The namespace against a reference model: random commands in random batches, random flushes, and crashes after which what was not
-//! flushed is replayed. Compared: every reply, and again and again the whole tree.
+//! flushed is replayed. Compared: every reply, and again and again the whole tree. Queries go through a cache of a few records, and their
+//! snapshots, kept for a while, are held against the store's own of the same moment.
 //!
 //! `FOREBAY_MODEL_COMMANDS` sets how many commands, `FOREBAY_MODEL_SEED` the first seed. A failure names its seed.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -9,7 +10,7 @@ mod reference;
 
 use bytes::Bytes;
 use forebay_base::{ErrorKind, InodeId, NsPath};
-use forebay_metastore::{MemStore, Read, Store};
+use forebay_metastore::{Direction, KeyRange, MemStore, Snapshot, Store};
 use forebay_namespace::command::*;
 use forebay_namespace::query::{self, Step};
 use forebay_namespace::record::MountSpec;
@@ -17,11 +18,14 @@ use forebay_namespace::reply::{self, Payload, Synced};
 use forebay_namespace::{Action, Command, Inode, Request, StateMachine};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use reference::{MOUNTS, Model, Node, Seen, join};
-use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, collections::BTreeSet, collections::VecDeque, sync::Arc};
 
 const COMMANDS_DEFAULT: u64 = 300_000;
 const COMMANDS_PER_SEED: u64 = 2_000;
 const LEASE_MS: u64 = 40;
+/// About 60 records, so that they are evicted and read again all the time.
+const CACHE_BYTES: u64 = 12 << 10;
+const VIEWS_MAX: usize = 3;
 
 /// What a reply must say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +59,8 @@ struct Run {
     sent: BTreeMap<u64, Vec<(u64, Bytes, usize)>>,
     /// An older base of a comparison, to be used late.
     old_base: (u64, u64),
+    /// Snapshots through the cache beside those of the store itself, of the same moments.
+    views: VecDeque<(Snapshot, Snapshot)>,
     commands: u64,
     crashes: u64,
     refusals: u64,
@@ -67,11 +73,12 @@ impl Run {
             seed,
             random: StdRng::seed_from_u64(seed),
             model: Model::root(),
-            machine: StateMachine::open(store.clone()).unwrap(),
+            machine: StateMachine::open_with(store.clone(), CACHE_BYTES).unwrap(),
             store,
             log: Vec::new(),
             sent: BTreeMap::new(),
             old_base: (0, 0),
+            views: VecDeque::new(),
             commands: 0,
             crashes: 0,
             refusals: 0,
@@ -280,6 +287,7 @@ impl Run {
             batch.push(self.with_request(command, expected));
         }
         self.apply(batch);
+        self.look();
         match self.pick(40) {
             0..4 => self.store.flush().unwrap(),
             4 => self.crash(),
@@ -350,6 +358,30 @@ impl Run {
         }
     }
 
+    /// Looks at some paths now, and at a moment that is some batches ago.
+    fn look(&mut self) {
+        for _ in 0..3 {
+            let path = self.path();
+            let resolved = query::resolve(&*self.machine.reader().snapshot(), &path.parse().unwrap()).unwrap();
+            let found = resolved.found().map(|step| node(&step.inode));
+            assert_eq!(found.as_ref(), self.model.nodes.get(&path), "seed {}: {path}", self.seed);
+        }
+        if self.chance(3) {
+            self.views.push_back((self.machine.reader().snapshot(), self.store.snapshot()));
+        }
+        if self.views.len() > VIEWS_MAX {
+            let (view, snapshot) = self.views.pop_front().unwrap();
+            // What is there now may not have been there then, and the other way round.
+            for from in [&snapshot, &self.store.snapshot()] {
+                for row in from.scan(KeyRange::all(), Direction::Forward) {
+                    let (key, _) = row.unwrap();
+                    let (cached, stored) = (view.get(&key).unwrap(), snapshot.get(&key).unwrap());
+                    assert_eq!(cached, stored, "seed {}: key {}", self.seed, key.escape_ascii());
+                }
+            }
+        }
+    }
+
     fn check_reply(&mut self, command: &Bytes, reply: &Bytes, expected: &Expected) {
         let outcome = reply::decode(reply);
         let found = match (&outcome, expected) {
@@ -382,7 +414,7 @@ impl Run {
         self.crashes += 1;
         let kept = self.pick(self.store.unflushed_batches() as u64 + 1) as usize;
         self.store = Arc::new(self.store.crashed(kept));
-        self.machine = StateMachine::open(self.store.clone()).unwrap();
+        self.machine = StateMachine::open_with(self.store.clone(), CACHE_BYTES).unwrap();
         let position = self.machine.applied_position().clone();
         let done = position.last_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes)) as usize;
         let lost: Vec<Logged> = self.log[done..].to_vec();
@@ -402,7 +434,7 @@ impl Run {
     /// Compares the whole tree, what hangs on it, and the counters.
     fn compare(&self) {
         let seed = self.seed;
-        let snapshot = self.store.snapshot();
+        let snapshot = self.machine.reader().snapshot();
         let mut found = BTreeMap::new();
         let root = query::resolve(&*snapshot, &NsPath::root()).unwrap().steps.remove(0);
         found.insert("/".to_owned(), node(&root.inode));
@@ -444,7 +476,7 @@ impl Run {
     /// Each inode has one row, each directory but the root one more; other kinds of rows are few.
     fn check_rows(&self) {
         let mut kinds: BTreeMap<u8, u64> = BTreeMap::new();
-        for row in self.store.scan(forebay_metastore::KeyRange::all(), forebay_metastore::Direction::Forward) {
+        for row in self.store.snapshot().scan(KeyRange::all(), Direction::Forward) {
             *kinds.entry(row.unwrap().0[0]).or_default() += 1;
         }
         let count = |kind: u8| kinds.get(&kind).copied().unwrap_or_default();

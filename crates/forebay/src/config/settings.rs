@@ -72,9 +72,26 @@ pub(crate) struct WebSettings {
 pub(crate) struct MasterSettings {
     /// Address (`host:port`) on which clients and workers are served; port 0 takes a free one.
     pub(crate) listen: String,
-    /// Memory for metadata blocks that are read often.
+    /// Memory for blocks of the metadata store that are read often.
     #[schemars(with = "String")]
     pub(crate) block_cache: ByteSize,
+    /// Memory for inodes and other records in front of the store, about 250 bytes each; the least useful go and are read from the store again.
+    #[schemars(with = "String")]
+    pub(crate) namespace_cache: ByteSize,
+    /// Memory for metadata that is not in the store's files yet; three such buffers at most, then changes wait for the disk.
+    #[schemars(with = "String")]
+    pub(crate) write_buffer: ByteSize,
+    /// Requests that read (stat, list, open) served at the same time; further ones wait.
+    pub(crate) reads_max: u32,
+    /// Requests that change something served at the same time; further ones wait.
+    pub(crate) writes_max: u32,
+    /// Requests of one class that wait for a place; further ones are refused with `unavailable`, and clients try again.
+    pub(crate) waiting_max: u32,
+    /// Directories that are listed from stores at the same time; further ones wait.
+    pub(crate) listings_max: u32,
+    /// How long a request waits for a path whose objects are still being deleted or renamed in the store, before it is refused with `unavailable`.
+    #[schemars(with = "String")]
+    pub(crate) blocked_wait: HumanDuration,
     /// How long a worker may be silent before reads go to others.
     #[schemars(with = "String")]
     pub(crate) worker_timeout: HumanDuration,
@@ -230,6 +247,13 @@ impl Default for MasterSettings {
         MasterSettings {
             listen: "127.0.0.1:7400".into(),
             block_cache: ByteSize::mib(256),
+            namespace_cache: ByteSize::mib(64),
+            write_buffer: ByteSize::mib(32),
+            reads_max: 1024,
+            writes_max: 1024,
+            waiting_max: 8192,
+            listings_max: 64,
+            blocked_wait: HumanDuration::secs(30),
             worker_timeout: HumanDuration::secs(10),
             write_lease: HumanDuration::secs(60),
             ticket_lifetime: HumanDuration::secs(3600),

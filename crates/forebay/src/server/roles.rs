@@ -87,8 +87,22 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 fn master_settings(settings: &Settings) -> anyhow::Result<forebay_master::Settings> {
     let own = &settings.master;
+    let defaults = forebay_master::Settings::new(settings.data_dir.join("master"));
+    let places = |running: u32| forebay_master::ClassLimit {
+        running: running.max(1) as usize,
+        waiting: own.waiting_max as usize,
+    };
     Ok(forebay_master::Settings {
         listen: resolve("master.listen", &own.listen)?,
+        limits: forebay_master::Limits {
+            read: places(own.reads_max),
+            write: places(own.writes_max),
+            ..defaults.limits
+        },
+        namespace_cache: own.namespace_cache,
+        store_write_buffer: own.write_buffer,
+        listings_max: own.listings_max.max(1) as usize,
+        blocked_wait: own.blocked_wait.0,
         write_lease: own.write_lease.0,
         worker_timeout: own.worker_timeout.0,
         store_cache: own.block_cache,
@@ -97,7 +111,7 @@ fn master_settings(settings: &Settings) -> anyhow::Result<forebay_master::Settin
         rename_copies: own.rename_copies.max(1) as usize,
         purge_objects_per_second: own.purge_rate.max(1),
         freshness_entries: own.freshness_entries as usize,
-        ..forebay_master::Settings::new(settings.data_dir.join("master"))
+        ..defaults
     })
 }
 

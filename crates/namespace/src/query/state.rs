@@ -52,5 +52,11 @@ pub fn rename_intents(read: &dyn Read) -> Result<Vec<RenameIntent>> {
 
 /// The reply that a request got, if it was answered and the reply is not forgotten.
 pub fn reply_of(read: &dyn Read, request: &Request) -> Result<Option<Bytes>> {
-    keys::reply::get(read, request.client, request.sequence)
+    // Almost every request is new, which the session tells: it is read with each of them, the replies hardly ever.
+    match keys::session::get(read, request.client)? {
+        Some(session) if request.sequence <= session.sequence_max => {
+            keys::reply::get(read, request.client, request.sequence)
+        }
+        _ => Ok(None),
+    }
 }
