@@ -10,7 +10,7 @@ use crate::config::ClientConfig;
 use crate::error::Result;
 use crate::local::registry::Registry;
 use crate::request_ids::RequestIds;
-use crate::rpc::{Masters, REPLY_LEN_MAX};
+use crate::rpc::{Ask, Masters, REPLY_LEN_MAX};
 use crate::workers::Workers;
 use forebay_proto::v1::cluster_client::ClusterClient;
 use forebay_proto::v1::mounts_client::MountsClient;
@@ -95,6 +95,16 @@ impl Client {
 }
 
 impl Inner {
+    /// A call of the namespace service.
+    pub(crate) async fn ask<Q: Ask>(&self, request: Q) -> Result<Q::Reply> {
+        self.ask_within(self.config.deadlines.metadata, request).await
+    }
+
+    /// A call of the namespace service with a deadline of its own.
+    pub(crate) async fn ask_within<Q: Ask>(&self, deadline: Duration, request: Q) -> Result<Q::Reply> {
+        self.masters.ask(&request, deadline).await
+    }
+
     /// A metadata call.
     pub(crate) async fn call<Q: Clone, R, F>(&self, request: Q, send: impl Fn(Channel, Request<Q>) -> F) -> Result<R>
     where

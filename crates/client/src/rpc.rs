@@ -1,10 +1,16 @@
 //! Calls to the masters: which master, how often, until when.
 
+mod ask;
+mod pipeline;
+
+pub(crate) use ask::Ask;
+
 use crate::config::ClientConfig;
 use crate::error::{Error, Result};
 use crate::metrics;
 use forebay_base::ErrorKind;
 use forebay_proto::error::WireError;
+use pipeline::Pipeline;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -21,6 +27,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Masters {
     channels: Vec<Channel>,
+    /// Beside each channel.
+    pipelines: Vec<Pipeline>,
     addresses: String,
     /// Which one answered last.
     current: AtomicUsize,
@@ -55,6 +63,7 @@ impl Masters {
         let channels = config.masters.iter().map(|address| lazy_channel(address));
         Ok(Masters {
             channels: channels.collect::<Result<_>>()?,
+            pipelines: config.masters.iter().map(|_| Pipeline::default()).collect(),
             addresses: config.masters.join(", "),
             current: AtomicUsize::new(0),
         })
@@ -73,17 +82,51 @@ impl Masters {
         Q: Clone,
         F: Future<Output = Result<Response<R>, Status>>,
     {
+        self.repeat(deadline, |at, left| {
+            let mut attempt = Request::new(request.clone());
+            attempt.set_timeout(left);
+            let sent = send(self.channels[at].clone(), attempt);
+            async move { sent.await.map(Response::into_inner) }
+        })
+        .await
+    }
+
+    /// As [`Masters::call`], over the stream to the master when it has one.
+    pub(crate) async fn ask<Q: Ask>(&self, request: &Q, deadline: Duration) -> Result<Q::Reply> {
+        self.repeat(deadline, |at, left| self.ask_once(at, request, left)).await
+    }
+
+    async fn ask_once<Q: Ask>(&self, at: usize, request: &Q, left: Duration) -> Result<Q::Reply, Status> {
+        let (channel, pipeline) = (&self.channels[at], &self.pipelines[at]);
+        if pipeline.is_usable() {
+            match pipeline.call(channel, request.to_call(), left).await {
+                Ok(outcome) => {
+                    return Q::reply(outcome)
+                        .ok_or_else(|| Status::internal("the master answered another question than was asked"));
+                }
+                Err(status) if status.code() == Code::Unimplemented => {}
+                Err(status) => return Err(status),
+            }
+        }
+        let mut attempt = Request::new(request.clone());
+        attempt.set_timeout(left);
+        Q::send(channel.clone(), attempt).await.map(Response::into_inner)
+    }
+
+    /// Tries, one master after the other, until one has answered or `deadline` has passed.
+    async fn repeat<R, F>(&self, deadline: Duration, attempt: impl Fn(usize, Duration) -> F) -> Result<R>
+    where
+        F: Future<Output = Result<R, Status>>,
+    {
         let end = Instant::now() + deadline;
         let mut backoff = Backoff::new();
         let mut may_have_arrived = false;
         let mut answer = None;
         loop {
             let at = self.current.load(Ordering::Relaxed);
-            let mut attempt = Request::new(request.clone());
-            attempt.set_timeout(end.saturating_duration_since(Instant::now()));
-            let sent = send(self.channels[at].clone(), attempt);
-            let status = match tokio::time::timeout_at(end, sent).await {
-                Ok(Ok(response)) => return Ok(response.into_inner()),
+            let tried = attempt(at, end.saturating_duration_since(Instant::now()));
+            let status = match tokio::time::timeout_at(end, tried).await {
+                Ok(Ok(reply)) => return Ok(reply),
                 Ok(Err(status)) if !may_work_later(&status) => {
                     return Err(WireError::from(&status).into());
                 }

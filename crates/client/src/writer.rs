@@ -3,7 +3,7 @@
 mod part;
 mod write;
 
-use crate::client::{Client, namespace};
+use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::path::ToPath;
 use crate::types::{CreateOptions, Entry};
@@ -63,8 +63,7 @@ impl Client {
         let id = self.inner.request_ids.begin();
         let modified_ms = options.modified.map_or(0, |time| time.0);
         let request = create_request(&path, options, id.meta())?;
-        let reply =
-            self.inner.call(request, |channel, request| async move { namespace(channel).create(request).await });
+        let reply = self.inner.ask(request);
         let reply = reply.await?;
         let write = Arc::new(Write::new(self.inner.clone(), path, &reply)?);
         self.inner.workers.at_least(reply.workers_epoch).await;

@@ -24,7 +24,8 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    const ALL: [Class; 4] = [Class::Read, Class::Write, Class::Heartbeat, Class::Administration];
+    /// In the order of their declaration, so that `class as usize` is a place in it.
+    pub(crate) const ALL: [Class; 4] = [Class::Read, Class::Write, Class::Heartbeat, Class::Administration];
 
     /// The class in metrics and messages.
     pub(crate) fn as_str(self) -> &'static str {
@@ -106,7 +107,7 @@ impl Admission {
 
     /// Waits for a place, or refuses when too many wait already. Dropping the future leaves the queue.
     pub(crate) async fn enter(&self, class: Class) -> Result<Place, WireError> {
-        let queue = self.queues.iter().find(|queue| queue.class == class).expect("new makes a queue for every class");
+        let queue = &self.queues[class as usize];
         if let Ok(permit) = Arc::clone(&queue.places).try_acquire_owned() {
             return Ok(Place { _permit: permit });
         }

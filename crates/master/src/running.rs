@@ -6,6 +6,7 @@ use crate::ops::{purge, rename, uploads};
 use crate::service::cluster::ClusterService;
 use crate::service::mounts::MountsService;
 use crate::service::namespace::NamespaceService;
+use crate::service::pipeline::PipelineService;
 use crate::service::registry::RegistryService;
 use crate::settings::Settings;
 use crate::state::{self, StateSettings};
@@ -14,6 +15,7 @@ use forebay_metastore::RocksSettings;
 use forebay_proto::v1::cluster_server::ClusterServer;
 use forebay_proto::v1::mounts_server::MountsServer;
 use forebay_proto::v1::namespace_server::NamespaceServer;
+use forebay_proto::v1::pipeline_server::PipelineServer;
 use forebay_proto::v1::registry_server::RegistryServer;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -146,10 +148,13 @@ impl Drop for RunningMaster {
 }
 
 async fn serve(core: Arc<Core>, listener: TcpListener, stop: CancellationToken) {
+    let namespace = NamespaceService(Arc::clone(&core));
+    let pipeline = PipelineService { namespace: namespace.clone(), stop: stop.clone() };
     let served = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
-        .add_service(NamespaceServer::new(NamespaceService(Arc::clone(&core))))
+        .add_service(PipelineServer::new(pipeline))
+        .add_service(NamespaceServer::new(namespace))
         .add_service(MountsServer::new(MountsService(Arc::clone(&core))))
         .add_service(ClusterServer::new(ClusterService(Arc::clone(&core))))
         .add_service(RegistryServer::new(RegistryService(core)))

@@ -65,17 +65,27 @@ fn kind(code: Code) -> ErrorKind {
 
 impl From<WireError> for Status {
     fn from(error: WireError) -> Status {
-        let detail = ErrorDetail { kind: error.kind.code(), message: error.message.clone(), hint: error.hint };
-        Status::with_details(code(error.kind), error.message, detail.encode_to_vec().into())
+        let (code, message) = (code(error.kind), error.message.clone());
+        Status::with_details(code, message, ErrorDetail::from(error).encode_to_vec().into())
+    }
+}
+
+impl From<WireError> for ErrorDetail {
+    fn from(error: WireError) -> ErrorDetail {
+        ErrorDetail { kind: error.kind.code(), message: error.message, hint: error.hint }
+    }
+}
+
+impl From<ErrorDetail> for WireError {
+    fn from(detail: ErrorDetail) -> WireError {
+        WireError { kind: ErrorKind::from_code(detail.kind), message: detail.message, hint: detail.hint }
     }
 }
 
 impl From<&Status> for WireError {
     fn from(status: &Status) -> WireError {
         match ErrorDetail::decode(status.details()) {
-            Ok(detail) if detail.kind != 0 => {
-                WireError { kind: ErrorKind::from_code(detail.kind), message: detail.message, hint: detail.hint }
-            }
+            Ok(detail) if detail.kind != 0 => detail.into(),
             _ => WireError::new(kind(status.code()), status.message()),
         }
     }

@@ -1,6 +1,6 @@
 //! Files and directories: what a path is, and changing it.
 
-use super::{Client, namespace};
+use super::Client;
 use crate::error::Result;
 use crate::list::ListStream;
 use crate::path::ToPath;
@@ -25,7 +25,7 @@ impl Client {
         let path = path.to_path()?;
         let request =
             v1::StatRequest { path: path.to_bytes(), sync: options.sync.to_wire(), with_xattrs: options.with_xattrs };
-        let reply = self.inner.call(request, |channel, request| async move { namespace(channel).stat(request).await });
+        let reply = self.inner.ask(request);
         Entry::at(path, reply.await?.entry)
     }
 
@@ -50,9 +50,7 @@ impl Client {
     /// [`content_summary`](Client::content_summary), choosing whether stores are asked first.
     pub async fn content_summary_with(&self, path: impl ToPath, sync: SyncMode) -> Result<ContentSummary> {
         let request = v1::ContentSummaryRequest { path: path.to_path()?.to_bytes(), sync: sync.to_wire() };
-        let reply = self
-            .inner
-            .call(request, |channel, request| async move { namespace(channel).content_summary(request).await });
+        let reply = self.inner.ask(request);
         Ok(reply.await?.into())
     }
 
@@ -71,9 +69,7 @@ impl Client {
             group: options.group,
             mode: options.mode,
         };
-        let reply = self
-            .inner
-            .call(request, |channel, request| async move { namespace(channel).make_directory(request).await });
+        let reply = self.inner.ask(request);
         Entry::at(path, reply.await?.entry)
     }
 
@@ -89,8 +85,7 @@ impl Client {
             to: to.to_path()?.to_bytes(),
             no_replace: options.no_replace,
         };
-        let reply =
-            self.inner.call(request, |channel, request| async move { namespace(channel).rename(request).await });
+        let reply = self.inner.ask(request);
         reply.await.map(|_| ())
     }
 
@@ -106,8 +101,7 @@ impl Client {
             recursive: options.recursive,
             namespace_only: options.namespace_only,
         };
-        let reply =
-            self.inner.call(request, |channel, request| async move { namespace(channel).delete(request).await });
+        let reply = self.inner.ask(request);
         reply.await.map(|_| ())
     }
 
@@ -116,9 +110,7 @@ impl Client {
         let id = self.inner.request_ids.begin();
         let path = path.to_path()?;
         let request = set_attributes_request(&path, changes, id.meta());
-        let reply = self
-            .inner
-            .call(request, |channel, request| async move { namespace(channel).set_attributes(request).await });
+        let reply = self.inner.ask(request);
         Entry::at(path, reply.await?.entry)
     }
 }

@@ -1,6 +1,6 @@
 //! One version of a file with the right to read it.
 
-use crate::client::{Inner, namespace};
+use crate::client::Inner;
 use crate::error::{Error, Result};
 use crate::types::{Entry, SyncMode};
 use bytes::Bytes;
@@ -32,7 +32,7 @@ impl Opened {
     /// Asks the masters.
     pub(crate) async fn open(client: &Inner, path: &NsPath, sync: SyncMode) -> Result<Opened> {
         let request = OpenRequest { path: path.to_bytes(), sync: sync.to_wire() };
-        let reply = client.call(request, |channel, request| async move { namespace(channel).open(request).await });
+        let reply = client.ask(request);
         let reply = reply.await?;
         let entry = Entry::at(path.clone(), reply.entry)?;
         let chunk = forebay_base::checksum::CHECKSUM_CHUNK as u64;

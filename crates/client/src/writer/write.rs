@@ -1,6 +1,6 @@
 //! What the parts of one write share: its name at the masters, its ticket, its lease.
 
-use crate::client::{Inner, namespace};
+use crate::client::Inner;
 use crate::error::{Error, Result};
 use crate::types::bad_reply;
 use bytes::Bytes;
@@ -101,8 +101,7 @@ impl Write {
 
     async fn renew(&self, start_upload: bool, deadline: Duration) -> Result<()> {
         let request = v1::RenewWriteRequest { write: self.id, start_upload };
-        let send = |channel, request| async move { namespace(channel).renew_write(request).await };
-        let reply = self.client.call_within(deadline, request, send).await?;
+        let reply = self.client.ask_within(deadline, request).await?;
         *self.ticket.write() = reply.ticket;
         Ok(())
     }
@@ -117,17 +116,15 @@ impl Write {
     ) -> Result<v1::CompleteReply> {
         let id = self.client.request_ids.begin();
         let request = v1::CompleteRequest { meta: id.meta(), write: self.id, length, parts, whole_tag, modified_ms };
-        let send = |channel, request| async move { namespace(channel).complete(request).await };
         let deadline = self.client.config.deadlines.write;
-        self.client.call_within(deadline, request, send).await
+        self.client.ask_within(deadline, request).await
     }
 
     /// Tells the masters that nothing more will come.
     pub(super) async fn abandon(&self) -> Result<()> {
         let id = self.client.request_ids.begin();
         let request = v1::AbandonWriteRequest { meta: id.meta(), write: self.id };
-        let send = |channel, request| async move { namespace(channel).abandon_write(request).await };
-        self.client.call_within(ABANDON_DEADLINE, request, send).await.map(|_| ())
+        self.client.ask_within(ABANDON_DEADLINE, request).await.map(|_| ())
     }
 }
 
