@@ -135,7 +135,7 @@ async fn calls_that_queue_up_go_together_and_answers_come_in_any_order() {
         assert_eq!(caller.await.unwrap().unwrap(), n as u64);
     }
     let deadline_ms = DEADLINE.as_millis() as u64;
-    assert!(calls.iter().all(|call| (1..=deadline_ms + 1).contains(&call.timeout_ms)));
+    assert!(calls.iter().all(|call| (1..=deadline_ms + 50).contains(&call.timeout_ms)));
 }
 
 #[tokio::test]

@@ -26,6 +26,9 @@ const CALLS_MAX: usize = 256;
 /// Bytes of one message, by which it is sent though more calls wait. A master takes 4 MiB; one call is at most as long as its parts' names.
 const MESSAGE_BYTES: usize = 256 << 10;
 
+/// How much longer than the caller the master may take.
+const LATER: Duration = Duration::from_millis(50);
+
 type Answer = Result<Outcome, Status>;
 
 /// The calls to one master.
@@ -130,8 +133,8 @@ impl Shared {
             let _ = caller.send(Err(Status::unimplemented("the master has no service for streams of calls")));
             return id;
         }
-        // Rounded up: a master that gave up before its client would answer for nothing.
-        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        // A little more than its own wait: the caller gives up by itself, and what the master says then would hide what it said before.
+        let timeout_ms = u64::try_from(timeout.saturating_add(LATER).as_millis()).unwrap_or(u64::MAX);
         state.queue.push_back(v1::Call { id, timeout_ms, request: Some(request) });
         state.callers.insert(id, caller);
         if state.stage == Stage::Idle {
