@@ -34,6 +34,7 @@ pub(super) fn check(settings: &Settings) -> Vec<(&'static str, String)> {
         need(key, duration.0 >= least, &format!("{} is the least", HumanDuration(least)));
     }
     for (key, size, least) in [
+        ("master.write_buffer", master.write_buffer, ByteSize::mib(1)),
         ("worker.memory_limit", worker.memory_limit, ByteSize::mib(64)),
         ("worker.fetch_size", worker.fetch_size, ByteSize(64 << 10)),
         ("client.memory_limit", client.memory_limit, ByteSize::mib(16)),
@@ -41,6 +42,9 @@ pub(super) fn check(settings: &Settings) -> Vec<(&'static str, String)> {
         need(key, size >= least, &format!("{least} is the least"));
     }
     for (key, count) in [
+        ("master.reads_max", master.reads_max),
+        ("master.writes_max", master.writes_max),
+        ("master.listings_max", master.listings_max),
         ("master.rename_copies", master.rename_copies),
         ("master.purge_rate", master.purge_rate),
         ("master.freshness_entries", master.freshness_entries),
