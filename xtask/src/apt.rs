@@ -26,6 +26,10 @@ pub(crate) const FOR_PYTHON: &[Package] = &[
     Package { name: "python3-venv", why: "keeps Python packages out of the system", is_there: has_venv },
 ];
 
+/// What the tests of clocks that jump need.
+pub(crate) const FOR_CLOCKS: &[Package] =
+    &[Package { name: "faketime", why: "lets tests set the clock of one process", is_there: has_faketime }];
+
 /// What fetching Go modules needs.
 pub(crate) const FOR_GO: &[Package] = &[Package {
     name: "ca-certificates",
@@ -110,6 +114,11 @@ fn has_libclang() -> bool {
     dirs.iter().any(|dir| {
         list(dir).any(|file| file_name_starts_with(&file, "libclang.so") || file_name_starts_with(&file, "libclang-"))
     })
+}
+
+/// Looks where the tests look.
+fn has_faketime() -> bool {
+    list("/usr/lib").any(|dir| dir.join("faketime/libfaketimeMT.so.1").exists())
 }
 
 fn list(dir: impl AsRef<Path>) -> impl Iterator<Item = PathBuf> {

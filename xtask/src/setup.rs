@@ -43,8 +43,12 @@ pub(crate) fn run(purpose: Purpose) -> Result<()> {
         Build => {}
         Demo => servers::install_versitygw()?,
         Lint => tools::install_cargo_deny()?,
-        Test => servers::install_all()?,
+        Test => {
+            apt::install_missing(apt::FOR_CLOCKS)?;
+            servers::install_all()?;
+        }
         Everything => {
+            apt::install_missing(apt::FOR_CLOCKS)?;
             servers::install_all()?;
             tools::install_cargo_deny()?;
         }

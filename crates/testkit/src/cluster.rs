@@ -3,6 +3,7 @@
 //! The program is the one that `FOREBAY_BIN` names (`cargo xtask` sets it), or the one given. Each process has its own
 //! directory, ports that stay the same over restarts, and a log that is printed when the test panics.
 
+mod clock;
 mod node;
 mod template;
 
@@ -32,6 +33,8 @@ pub struct Layout {
     pub extra_toml: String,
     /// Variables of every process, such as store credentials.
     pub environment: Vec<(String, String)>,
+    /// Each process has a wall clock of its own, for [`Node::set_clock`].
+    pub own_clocks: bool,
 }
 
 impl Default for Layout {
@@ -42,6 +45,7 @@ impl Default for Layout {
             tiers: vec![Tier::ssd("cache", "1GiB")],
             extra_toml: String::new(),
             environment: Vec::new(),
+            own_clocks: false,
         }
     }
 }
@@ -85,6 +89,7 @@ impl Cluster {
                 masters: vec![masters.clone()],
                 tiers: layout.tiers.clone(),
                 extra_toml: layout.extra_toml.clone(),
+                own_clock: layout.own_clocks,
             };
             Node::start(&name, &program, dir.path(), &settings, &layout.environment, master_port)
         };

@@ -41,12 +41,14 @@ pub struct Shape {
     pub tiers: Vec<Tier>,
     pub extra_toml: String,
     pub mount_flags: Vec<&'static str>,
+    pub own_clocks: bool,
 }
 
 impl Default for Shape {
     fn default() -> Self {
         let tiers = vec![Tier::ssd("cache", "512MiB")];
-        Shape { workers: 0, tiers, extra_toml: String::new(), mount_flags: vec!["--sync-interval", "0"] }
+        let mount_flags = vec!["--sync-interval", "0"];
+        Shape { workers: 0, tiers, extra_toml: String::new(), mount_flags, own_clocks: false }
     }
 }
 
@@ -72,6 +74,7 @@ impl Lake {
             tiers: shape.tiers,
             extra_toml: shape.extra_toml,
             environment: environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            own_clocks: shape.own_clocks,
         })
         .await?;
         let (endpoint, uri) = (proxy.endpoint(), format!("s3://{BUCKET}"));

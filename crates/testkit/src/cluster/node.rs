@@ -12,10 +12,13 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
-use super::NodeSettings;
+use super::{NodeSettings, clock};
 use crate::port::Port;
 use crate::process::Process;
 use crate::wait;
+
+/// The file in a node's directory that says how far its clock is off.
+const CLOCK: &str = "clock";
 
 /// The ports of a process; they stay reserved while it is down.
 #[derive(Debug)]
@@ -56,15 +59,13 @@ impl Node {
         std::fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
         let addresses = Addresses::reserve(master)?;
         std::fs::write(dir.join("forebay.toml"), settings.toml(&dir, &addresses))?;
-        let process = launch(name, program, &dir, environment)?;
-        Ok(Self {
-            name: name.to_owned(),
-            program: program.to_owned(),
-            dir,
-            environment: environment.to_vec(),
-            addresses,
-            process,
-        })
+        let mut environment = environment.to_vec();
+        if settings.own_clock {
+            clock::set(&dir.join(CLOCK), 0)?;
+            environment.extend(clock::environment(&dir.join(CLOCK))?);
+        }
+        let process = launch(name, program, &dir, &environment)?;
+        Ok(Self { name: name.to_owned(), program: program.to_owned(), dir, environment, addresses, process })
     }
 
     /// Its directory: `forebay.toml`, `log`, `data/`, and relative tier directories.
@@ -100,6 +101,13 @@ impl Node {
     /// Lets it go on.
     pub fn resume(&mut self) -> Result<()> {
         self.process.resume()
+    }
+
+    /// Sets its wall clock: off by so many seconds from the machine's. Only with [`super::Layout::own_clocks`].
+    pub fn set_clock(&self, seconds: i64) -> Result<()> {
+        let file = self.dir.join(CLOCK);
+        anyhow::ensure!(clock::is_read_by(self.process.pid())?, "{} has no clock of its own", self.name);
+        clock::set(&file, seconds)
     }
 
     /// SIGTERM, and waits until it has ended by itself.

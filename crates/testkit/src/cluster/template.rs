@@ -48,6 +48,8 @@ pub struct NodeSettings {
     pub tiers: Vec<Tier>,
     /// Top-level TOML put in front.
     pub extra_toml: String,
+    /// Its wall clock can be set.
+    pub own_clock: bool,
 }
 
 impl NodeSettings {
@@ -109,6 +111,7 @@ mod tests {
             masters: vec!["127.0.0.1:1".to_owned()],
             tiers: vec![Tier::mem("/dev/shm/x", "1MiB"), Tier::ssd("cache", "1GiB")],
             extra_toml: "log.level = \"debug\"".to_owned(),
+            own_clock: false,
         };
         let addresses = Addresses::reserve(None).unwrap();
         let text = settings.toml(Path::new("/tmp/n"), &addresses);

@@ -144,7 +144,7 @@ impl Refusal {
             401 | 403 => at.fail(
                 UfsError::Denied,
                 format!("access denied: {text}"),
-                "check the credentials and the bucket's policy",
+                "check the credentials, the bucket's policy and this host's clock",
             ),
             404 if self.is_missing_key() => at.not_found(),
             404 => at.fail(UfsError::NotFound, text, "check the bucket, the endpoint and the credentials"),
