@@ -7,6 +7,7 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod directory;
 pub(crate) mod entry;
+pub(crate) mod lanes;
 pub(crate) mod list;
 pub(crate) mod mount;
 pub(crate) mod open;

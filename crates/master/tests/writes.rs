@@ -211,7 +211,7 @@ async fn a_write_ends_with_its_lease() {
 }
 
 #[tokio::test]
-async fn an_upload_that_was_never_recorded_is_aborted_with_its_write() {
+async fn uploads_of_other_programs_stay() {
     let (home, (store, uri), clock) = (Home::new(), memory_store(), TestClock::starting());
     clock.advance(Duration::from_millis(forebay_base::Clock::now(&forebay_base::SystemClock).0 - 1_000_000_000_000));
     let mut settings = home.settings();
@@ -219,13 +219,41 @@ async fn an_upload_that_was_never_recorded_is_aborted_with_its_write() {
     let fixture = Fixture::start(settings).await;
     fixture.mount("/m", &uri).await;
     fixture.create("/m/half").await.unwrap();
-    store.begin_upload(b"half").await.unwrap();
-    store.begin_upload(b"half-of-another").await.unwrap();
+    let parts = fixture.create("/m/parts").await.unwrap();
+    fixture.renew(parts.write, true).await.unwrap();
+    let theirs = [store.begin_upload(b"half").await.unwrap(), store.begin_upload(b"parts").await.unwrap()];
     clock.advance(Duration::from_secs(61));
-    eventually("the write is gone", async || !fixture.exists("/m/half").await).await;
+    eventually("the writes are gone", async || !fixture.exists("/m/half").await && !fixture.exists("/m/parts").await)
+        .await;
+    eventually("our upload is aborted", async || store.list_uploads(b"", None, 10).await.unwrap().uploads.len() == 2)
+        .await;
     let left = store.list_uploads(b"", None, 10).await.unwrap().uploads;
-    assert_eq!(left.len(), 1, "only the other one stays: {left:?}");
-    assert_eq!(&left[0].key[..], b"half-of-another");
+    assert_eq!(left.into_iter().map(|left| left.upload).collect::<Vec<_>>(), theirs);
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_holds_up_no_aborts_of_others() {
+    let (home, (hung, hung_uri), (store, uri)) = (Home::new(), memory_store(), memory_store());
+    let fixture = home.start().await;
+    fixture.mount("/hung", &hung_uri).await;
+    fixture.mount("/m", &uri).await;
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    hung.set_faults(move |operation, _| match operation {
+        Operation::AbortUpload => Fault::Hold(Arc::clone(&held)),
+        _ => Fault::None,
+    });
+    for path in ["/hung/a", "/m/a"] {
+        let created = fixture.create(path).await.unwrap();
+        fixture.renew(created.write, true).await.unwrap();
+        let request = AbandonWriteRequest { meta: fixture.meta(), write: created.write };
+        fixture.namespace.clone().abandon_write(request).await.unwrap();
+    }
+    let uploads = async |store: &MemoryUfs| store.list_uploads(b"", None, 10).await.unwrap().uploads.len();
+    eventually("the other store's upload is aborted", async || uploads(&store).await == 0).await;
+    assert_eq!(uploads(&hung).await, 1);
+    gate.add_permits(100);
+    eventually("this one in the end, too", async || uploads(&hung).await == 0).await;
 }
 
 #[tokio::test]

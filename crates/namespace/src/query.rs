@@ -18,7 +18,7 @@ pub use state::{Summary, applied_position, rename_intents, reply_of, summary};
 pub use sync::{SyncBase, blockers, sync_base};
 pub use trash::{Trashed, trash, trash_page};
 pub use walk::{ContentSummary, Walk, Walked, content_summary};
-pub use writes::{abandoned_writes, expired_writes, write, writes, writes_below};
+pub use writes::{abandoned_writes, expired_writes, mounts_with_abandoned_writes, write, writes, writes_below};
 
 use crate::ApplyError;
 

@@ -97,7 +97,7 @@ fn an_abandoned_write_with_an_upload_is_listed_until_it_is_forgotten() {
     ns.run(SetUpload { write, upload: "u".to_owned() }).unwrap();
     ns.run(AbandonWrite { write }).unwrap();
     assert_eq!(ns.stat("/lake/f"), None);
-    let left = query::abandoned_writes(&*ns.snapshot(), 10).unwrap();
+    let left = query::abandoned_writes(&*ns.snapshot(), MountId(1), 0, 10).unwrap();
     assert_eq!(left.iter().map(|write| write.upload.as_str()).collect::<Vec<_>>(), ["u"]);
     refused(ns.run(SetUpload { write, upload: "late".to_owned() }), ErrorKind::NotFound);
     ns.run(ForgetWrites { writes: vec![write] }).unwrap();

@@ -1,26 +1,30 @@
 //! The background that ends writes whose lease has ended, and aborts the uploads of writes that were given up.
+//!
+//! Only uploads that a write has recorded are aborted: other programs upload under the same keys. One that a master began and did not come to
+//! record before it died stays in the store, as any upload does whose program dies; a lifecycle rule of the bucket takes those away.
 
 use crate::core::Core;
 use crate::error::{Result, state_error, store_error};
 use crate::metrics::names;
+use crate::ops::lanes::Lanes;
 use forebay_base::MountId;
 use forebay_namespace::command::{AdvanceTime, ExpireWrites, ForgetWrites};
 use forebay_namespace::{Write, query};
 use forebay_ufs::UploadId;
+use futures::{StreamExt, stream};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// Writes looked at in one go.
 const BATCH: usize = 100;
-/// Uploads of one key that are looked at when a write ends without having recorded one.
-const UPLOADS_LISTED: usize = 100;
-/// How far a store's clock may be behind ours, when its uploads are told apart from older ones.
-const STORE_CLOCK_SLACK_MS: u64 = 15 * 60 * 1000;
+/// Uploads of one mount that are aborted at the same time.
+const ABORTS_AT_ONCE: usize = 8;
 
 /// Works until told to stop.
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
+    let mut lanes = Lanes::new("uploads");
     loop {
-        if let Err(error) = tick(&core).await {
+        if let Err(error) = tick(&core, &mut lanes).await {
             metrics::counter!(names::BACKGROUND_FAILURES, "task" => "uploads").increment(1);
             tracing::warn!(%error, "abandoned writes cannot be cleaned up for now");
         }
@@ -28,14 +32,19 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             () = bell => {}
+            () = lanes.ended() => {}
             () = tokio::time::sleep(core.settings.tick) => {}
         }
     }
 }
 
-async fn tick(core: &Arc<Core>) -> Result<()> {
+async fn tick(core: &Arc<Core>, lanes: &mut Lanes) -> Result<()> {
     expire(core).await?;
-    abort(core).await
+    let mounts = query::mounts_with_abandoned_writes(&*core.read().await?).map_err(state_error)?;
+    for mount in mounts.into_iter().filter(|mount| lanes.is_free(*mount)).collect::<Vec<_>>() {
+        lanes.begin(mount, abort(Arc::clone(core), mount));
+    }
+    Ok(())
 }
 
 /// Ends writes whose lease has ended. Log time moves with commands, so on an idle cluster one is sent when the clock says that a lease has ended.
@@ -53,59 +62,36 @@ async fn expire(core: &Arc<Core>) -> Result<()> {
         if summary.log_time_ms < now_ms {
             core.propose(AdvanceTime {}).await?;
         }
-        for write in writes.iter().filter(|write| write.upload.is_empty()) {
-            abort_unrecorded(core, write).await;
-        }
         metrics::counter!(names::WRITES_EXPIRED).increment(writes.len() as u64);
         let writes = writes.iter().map(|write| write.id).collect();
         core.propose(ExpireWrites { writes }).await?;
     }
 }
 
-/// Aborts uploads of a write that ended before it could record one: a master died between beginning it and saying so. They are
-/// told by their key and by having begun since the write did. What cannot be found out now stays in the store.
-async fn abort_unrecorded(core: &Core, write: &Write) {
-    let Some(mount) = core.mounts.get(MountId(write.mount)) else {
-        return;
-    };
-    let Ok(store) = mount.store() else { return };
-    let listed = store.list_uploads(&write.key, None, UPLOADS_LISTED).await;
-    let uploads = match listed {
-        Ok(page) => page.uploads,
-        Err(error) => {
-            tracing::warn!(write = write.id, %error, "uploads of an ended write cannot be looked for");
-            return;
-        }
-    };
-    let since_ms = write.started_ms.saturating_sub(STORE_CLOCK_SLACK_MS);
-    for pending in uploads {
-        if pending.key == write.key
-            && pending.begun_ms >= since_ms
-            && let Err(error) = store.abort_upload(&write.key, &pending.upload).await
-        {
-            tracing::warn!(write = write.id, %error, "an upload of an ended write stays in the store");
-        }
-    }
-}
-
-/// Aborts uploads of writes that were given up, then forgets those writes.
-async fn abort(core: &Arc<Core>) -> Result<()> {
+/// Aborts the uploads of a mount's writes that were given up, then forgets those writes. One that fails holds up no other.
+async fn abort(core: Arc<Core>, mount: MountId) -> Result<()> {
+    let (mut after, mut failed) = (0, None);
     loop {
-        let writes = query::abandoned_writes(&*core.read().await?, BATCH).map_err(state_error)?;
-        if writes.is_empty() {
-            return Ok(());
-        }
-        let (mut ended, mut failed) = (Vec::new(), None);
-        for write in writes {
-            match abort_one(core, &write).await {
+        let writes = query::abandoned_writes(&*core.read().await?, mount, after, BATCH).map_err(state_error)?;
+        let Some(last) = writes.last() else {
+            return failed.map_or(Ok(()), Err);
+        };
+        after = last.id;
+        let aborts = writes.iter().map(|write| abort_one(&core, write)).collect::<Vec<_>>();
+        let outcomes: Vec<_> = stream::iter(aborts).buffered(ABORTS_AT_ONCE).collect().await;
+        let mut ended = Vec::new();
+        for (write, outcome) in writes.iter().zip(outcomes) {
+            match outcome {
                 Ok(()) => ended.push(write.id),
                 Err(error) => failed = Some(error),
             }
         }
-        if !ended.is_empty() {
+        let all_failed = ended.is_empty();
+        if !all_failed {
             core.propose(ForgetWrites { writes: ended }).await?;
         }
-        if let Some(error) = failed {
+        if let Some(error) = failed.take_if(|_| all_failed) {
+            // The store is away: the others would fail alike.
             return Err(error);
         }
     }

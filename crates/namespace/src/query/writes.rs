@@ -4,6 +4,7 @@ use super::Result;
 use crate::{Write, keys};
 use forebay_base::MountId;
 use forebay_metastore::Read;
+use std::collections::BTreeSet;
 
 /// A write by its number, abandoned ones included.
 pub fn write(read: &dyn Read, write: u64) -> Result<Option<Write>> {
@@ -20,9 +21,22 @@ pub fn expired_writes(read: &dyn Read, log_time_ms: u64, limit: usize) -> Result
     filtered(read, limit, |write| write.has_expired(log_time_ms))
 }
 
-/// Abandoned writes whose upload is to be aborted in the store, then [`crate::command::ForgetWrites`]; at most `limit`. Looks at every write.
-pub fn abandoned_writes(read: &dyn Read, limit: usize) -> Result<Vec<Write>> {
-    filtered(read, limit, |write| write.abandoned)
+/// Abandoned writes of a mount numbered above `after`, whose upload is to be aborted in the store, then [`crate::command::ForgetWrites`]; at most `limit`.
+/// Looks at every write.
+pub fn abandoned_writes(read: &dyn Read, mount: MountId, after: u64, limit: usize) -> Result<Vec<Write>> {
+    filtered(read, limit, |write| write.abandoned && write.mount == mount.0 && write.id > after)
+}
+
+/// The mounts, also such as were removed, that have abandoned writes. Looks at every write.
+pub fn mounts_with_abandoned_writes(read: &dyn Read) -> Result<BTreeSet<MountId>> {
+    let mut mounts = BTreeSet::new();
+    for write in keys::write::scan(read, 0) {
+        let write = write?;
+        if write.abandoned {
+            mounts.insert(MountId(write.mount));
+        }
+    }
+    Ok(mounts)
 }
 
 fn filtered(read: &dyn Read, limit: usize, wanted: impl Fn(&Write) -> bool) -> Result<Vec<Write>> {
