@@ -123,6 +123,12 @@ impl RunningMaster {
         self.core.consensus().failed().await
     }
 
+    /// Comparisons with stores that are going on: of paths and of listings.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn comparisons(&self) -> (usize, usize) {
+        self.core.syncs.running()
+    }
+
     /// Takes no more requests, gives those under way some seconds to end, flushes and closes.
     pub async fn shutdown(mut self) {
         self.stop.cancel();

@@ -27,6 +27,7 @@ use forebay_proto::v1::SyncMode;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tokio::sync::Semaphore;
 
@@ -37,6 +38,7 @@ const STALE_RETRIES: usize = 8;
 pub(crate) struct Syncs {
     paths: Mutex<HashMap<NsPath, path::Running>>,
     listings: Mutex<HashMap<(NsPath, Bytes), listing::Running>>,
+    last_number: AtomicU64,
     /// Places for listings; one more waits.
     places: Arc<Semaphore>,
 }
@@ -46,8 +48,20 @@ impl Syncs {
         Syncs {
             paths: Mutex::default(),
             listings: Mutex::default(),
+            last_number: AtomicU64::new(0),
             places: Arc::new(Semaphore::new(listings_max.max(1))),
         }
+    }
+
+    /// Tells one comparison from the next of the same path.
+    fn next_number(&self) -> u64 {
+        self.last_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Comparisons that are going on: of paths and of listings.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn running(&self) -> (usize, usize) {
+        (self.paths.lock().len(), self.listings.lock().len())
     }
 }
 

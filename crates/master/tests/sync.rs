@@ -7,7 +7,8 @@ use forebay_base::ErrorKind;
 use forebay_proto::v1::*;
 use forebay_ufs::memory::{Fault, Operation};
 use std::sync::Arc;
-use support::{Fixture, Home, eventually, memory_store};
+use std::sync::atomic::{AtomicU64, Ordering};
+use support::{Fixture, Home, eventually, keys, memory_store};
 use tokio::sync::Semaphore;
 
 struct Setup {
@@ -317,4 +318,64 @@ async fn a_store_whose_root_is_gone_is_not_taken_for_an_empty_one() {
     assert!(error.message.contains("the root directory does not exist"), "{error}");
     std::fs::rename(&away, &dir).unwrap();
     assert_eq!(fixture.stat("/l/a").await.unwrap().inode, before.inode, "nothing was forgotten");
+}
+
+#[tokio::test]
+async fn a_listing_does_not_bring_back_what_was_deleted_while_it_ran() {
+    let (home, (store, uri)) = (Home::new(), memory_store());
+    let fixture = home.start().await;
+    fixture.mount("/m", &uri).await;
+    store.insert(b"stays", "x");
+    for n in 0..1500 {
+        store.insert(format!("d/{n:04}").as_bytes(), "x");
+    }
+    assert!(fixture.exists("/m/d").await);
+    let gate = Arc::new(Semaphore::new(0));
+    let (held, pages) = (Arc::clone(&gate), AtomicU64::new(0));
+    store.set_faults(move |operation, key| match (operation, key) {
+        // The second page of the listing; the delete lists too.
+        (Operation::List, b"d") if pages.fetch_add(1, Ordering::SeqCst) == 1 => Fault::Hold(Arc::clone(&held)),
+        _ => Fault::None,
+    });
+    let fixture = Arc::new(fixture);
+    let lister = Arc::clone(&fixture);
+    let listing = tokio::spawn(async move { lister.list_as("/m/d", SyncMode::ByInterval).await });
+    eventually("the second page is asked for", async || store.count(Operation::List) >= 2).await;
+    fixture.delete("/m/d").await.unwrap();
+    fixture.purged().await;
+    assert_eq!(keys(&store), ["stays"]);
+    gate.add_permits(100);
+    let _ = listing.await.unwrap();
+    eventually("no listing runs", async || fixture.master.comparisons() == (0, 0)).await;
+    assert!(!fixture.exists("/m/d").await);
+    assert_eq!(fixture.names("/m").await, ["stays"]);
+}
+
+#[tokio::test]
+async fn comparisons_end_with_the_last_who_waits_for_them() {
+    let (home, (store, uri)) = (Home::new(), memory_store());
+    let fixture = home.start().await;
+    fixture.mount("/m", &uri).await;
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    store.set_faults(move |operation, _| match operation {
+        Operation::Stat | Operation::List => Fault::Hold(Arc::clone(&held)),
+        _ => Fault::None,
+    });
+    let fixture = Arc::new(fixture);
+    let asked: Vec<_> = (0..50)
+        .map(|n| {
+            let fixture = Arc::clone(&fixture);
+            tokio::spawn(async move { fixture.stat(&format!("/m/{n}")).await })
+        })
+        .collect();
+    let lister = Arc::clone(&fixture);
+    let listing = tokio::spawn(async move { lister.list_as("/m", SyncMode::Now).await });
+    eventually("all are asked", async || fixture.master.comparisons() == (50, 1)).await;
+    asked.iter().for_each(|task| task.abort());
+    listing.abort();
+    eventually("none goes on", async || fixture.master.comparisons() == (0, 0)).await;
+    store.clear_faults();
+    store.insert(b"7", "x");
+    assert!(fixture.exists("/m/7").await, "the next asker begins anew");
 }

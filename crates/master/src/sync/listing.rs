@@ -13,7 +13,7 @@ use crate::sync::merge::{Change, Progress, Watermark};
 use crate::sync::path::busy;
 use crate::sync::{STALE_RETRIES, count, is_blocked};
 use bytes::Bytes;
-use forebay_base::NsPath;
+use forebay_base::{InodeId, NsPath};
 use forebay_metastore::Snapshot;
 use forebay_namespace::command::{SyncApply, SyncEntry};
 use forebay_namespace::query::{self, SyncBase};
@@ -35,10 +35,10 @@ enum Stage {
     Failed(WireError),
 }
 
-/// A listing under way.
+/// A listing under way. The table follows it by its sender alone, so that who else follows can be counted.
 pub(super) struct Running {
     started: Instant,
-    stage: watch::Receiver<Stage>,
+    stage: Arc<watch::Sender<Stage>>,
 }
 
 /// A listing that somebody follows.
@@ -97,12 +97,13 @@ fn enter(core: &Arc<Core>, mount: &Arc<Mounted>, directory: &NsPath, start_after
     let id = (directory.clone(), Bytes::copy_from_slice(start_after));
     let mut listings = core.syncs.listings.lock();
     if let Some(running) = listings.get(&id) {
-        let stage = running.stage.clone();
+        let stage = running.stage.subscribe();
         return (running.started, Arrived { stage });
     }
     let started = Instant::now();
     let (sender, stage) = watch::channel(Stage::Running(Watermark::Nothing));
-    listings.insert(id.clone(), Running { started, stage: stage.clone() });
+    let sender = Arc::new(sender);
+    listings.insert(id.clone(), Running { started, stage: Arc::clone(&sender) });
     let listing = Listing {
         core: Arc::clone(core),
         mount: Arc::clone(mount),
@@ -115,13 +116,23 @@ fn enter(core: &Arc<Core>, mount: &Arc<Mounted>, directory: &NsPath, start_after
     (started, Arrived { stage })
 }
 
+/// How a listing ended.
+enum Listed {
+    /// At its end.
+    Whole,
+    /// The directory was deleted, or is being deleted or renamed.
+    Gone,
+    /// Nobody wanted to know any more.
+    Left,
+}
+
 struct Listing {
     core: Arc<Core>,
     mount: Arc<Mounted>,
     directory: NsPath,
     start_after: Bytes,
     started: Instant,
-    sender: watch::Sender<Stage>,
+    sender: Arc<watch::Sender<Stage>>,
 }
 
 impl Drop for Listing {
@@ -132,19 +143,32 @@ impl Drop for Listing {
 }
 
 impl Listing {
+    /// Lists for as long as anybody follows: also one that waits for a place, or for the store, ends with its last follower.
     async fn run(self) {
+        let mut work = std::pin::pin!(self.work());
+        loop {
+            tokio::select! {
+                () = &mut work => return,
+                () = self.sender.closed() => if self.is_left() { return },
+            }
+        }
+    }
+
+    async fn work(&self) {
         let places = Arc::clone(&self.core.syncs.places);
         let Ok(_place) = places.acquire().await else {
             return;
         };
         match self.list().await {
-            Ok(true) => {
+            Ok(Listed::Whole) => {
                 if self.start_after.is_empty() {
                     self.core.freshness.entries_compared(self.mount.id(), &self.directory, self.started);
                 }
                 self.show(Stage::Running(Watermark::All));
             }
-            Ok(false) => {}
+            // Nothing was compared that could be remembered.
+            Ok(Listed::Gone) => self.show(Stage::Running(Watermark::All)),
+            Ok(Listed::Left) => {}
             Err(error) => {
                 metrics::counter!(names::SYNC_FAILURES).increment(1);
                 self.show(Stage::Failed(error));
@@ -159,7 +183,7 @@ impl Listing {
     /// Whether nobody but the table of listings follows. Taken out of it at once then, so that nobody joins a listing that stops.
     fn is_left(&self) -> bool {
         let mut listings = self.core.syncs.listings.lock();
-        if self.sender.receiver_count() > 1 {
+        if self.sender.receiver_count() > 0 {
             return false;
         }
         self.leave(&mut listings);
@@ -169,20 +193,23 @@ impl Listing {
     /// Takes itself out of the table; the next listing of the same entries may stand there already.
     fn leave(&self, listings: &mut HashMap<(NsPath, Bytes), Running>) {
         let id = (self.directory.clone(), self.start_after.clone());
-        let own = listings.get(&id).is_some_and(|running| running.stage.same_channel(&self.sender.subscribe()));
+        let own = listings.get(&id).is_some_and(|running| Arc::ptr_eq(&running.stage, &self.sender));
         if own {
             listings.remove(&id);
         }
     }
 
-    /// Lists to the end; false when nobody wanted to know any more.
-    async fn list(&self) -> Result<bool> {
+    /// Lists to the end.
+    async fn list(&self) -> Result<Listed> {
+        let mut listed_inode = None;
         let mut progress = Progress::after(&self.start_after);
         let mut cursor = (!self.start_after.is_empty()).then(|| ListCursor::after(ListKey(self.start_after.clone())));
         loop {
-            let page = self.page(&progress, cursor.as_ref()).await?;
+            let Some(page) = self.page(&progress, cursor.as_ref(), &mut listed_inode).await? else {
+                return Ok(Listed::Gone);
+            };
             let Some(next) = page.next else {
-                return Ok(true);
+                return Ok(Listed::Whole);
             };
             progress = self.advance(&progress, &page.entries, &next).await?;
             self.show(Stage::Running(progress.watermark()));
@@ -190,20 +217,28 @@ impl Listing {
             // Who follows gets to read, and perhaps has enough, also when the store answers at once.
             tokio::task::yield_now().await;
             if self.is_left() {
-                return Ok(false);
+                return Ok(Listed::Left);
             }
         }
     }
 
-    /// Fetches one page and applies its differences; again when something was removed here meanwhile.
-    async fn page(&self, progress: &Progress, cursor: Option<&ListCursor>) -> Result<ListPage> {
+    /// Fetches one page and applies its differences; again when something was removed here meanwhile. None when the directory is not the one any
+    /// more that the listing began with: what is left of the store's answer would bring it back.
+    async fn page(
+        &self,
+        progress: &Progress,
+        cursor: Option<&ListCursor>,
+        listed_inode: &mut Option<InodeId>,
+    ) -> Result<Option<ListPage>> {
         let key = self.mount.key(&self.directory);
         for _ in 0..STALE_RETRIES {
             let snapshot = self.core.read().await?;
-            let base = query::sync_base(&*snapshot, &self.directory).map_err(state_error)?;
-            let Some(base) = base.filter(|_| !matches!(is_blocked(&snapshot, &self.mount, &key), Ok(true))) else {
-                return Ok(ListPage::default());
+            let Some((base, inode)) = self.base(&snapshot)? else {
+                return Ok(None);
             };
+            if *listed_inode.get_or_insert(inode) != inode || is_blocked(&snapshot, &self.mount, &key)? {
+                return Ok(None);
+            }
             metrics::counter!(names::SYNC_PAGES).increment(1);
             let page = match self.mount.store()?.list(&key, cursor, PAGE_LEN).await {
                 Err(UfsError::NotFound(_)) => ListPage::default(),
@@ -211,10 +246,18 @@ impl Listing {
             };
             self.warn_of_skipped(&page);
             if self.apply(progress, &page, &snapshot, base).await? {
-                return Ok(page);
+                return Ok(Some(page));
             }
         }
         Err(busy(&self.directory))
+    }
+
+    /// What guards the comparison, and the directory; none when there is no such directory.
+    fn base(&self, snapshot: &Snapshot) -> Result<Option<(SyncBase, InodeId)>> {
+        let resolved = query::resolve(&**snapshot, &self.directory).map_err(state_error)?;
+        let found = resolved.found().filter(|step| step.inode.is_directory()).map(|step| step.inode.inode_id());
+        let base = query::sync_base(&**snapshot, &self.directory).map_err(state_error)?;
+        Ok(base.zip(found))
     }
 
     fn warn_of_skipped(&self, page: &ListPage) {
@@ -294,8 +337,7 @@ impl Listing {
     async fn probe(&self, name: &Bytes) -> Result<()> {
         for _ in 0..STALE_RETRIES {
             let snapshot = self.core.read().await?;
-            let base = query::sync_base(&*snapshot, &self.directory).map_err(state_error)?;
-            let Some(base) = base else { return Ok(()) };
+            let Some((base, _)) = self.base(&snapshot)? else { return Ok(()) };
             let key = self.child_key(name);
             metrics::counter!(names::SYNC_STATS).increment(1);
             let meta = self.mount.store()?.stat(&key).await.map_err(store_error)?;

@@ -14,9 +14,10 @@ use forebay_namespace::{Payload, Reason};
 use forebay_proto::error::WireError;
 use forebay_ufs::ObjectMeta;
 use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
+use futures::future::{BoxFuture, Shared, WeakShared};
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::task::AbortHandle;
 
 /// Compares a path with its store, together with all who ask for it at the time. With `strict` the store must be asked after `asked`.
 pub(super) async fn sync(
@@ -27,49 +28,73 @@ pub(super) async fn sync(
     strict: bool,
 ) -> Result<()> {
     loop {
-        let running = join(core, mount, path);
-        let outcome = running.outcome.await;
-        if !strict || running.started >= asked {
+        let (started, outcome) = join(core, mount, path);
+        let outcome = outcome.await;
+        if !strict || started >= asked {
             return outcome;
         }
     }
 }
 
-/// A comparison under way.
-#[derive(Clone)]
+type Outcome = BoxFuture<'static, Result<()>>;
+
+/// A comparison under way. It lives as long as anybody waits for it: there are never more than requests that are being served.
 pub(super) struct Running {
+    number: u64,
     started: Instant,
-    outcome: Shared<BoxFuture<'static, Result<()>>>,
+    outcome: WeakShared<Outcome>,
 }
 
-fn join(core: &Arc<Core>, mount: &Arc<Mounted>, path: &NsPath) -> Running {
+fn join(core: &Arc<Core>, mount: &Arc<Mounted>, path: &NsPath) -> (Instant, Shared<Outcome>) {
     let mut paths = core.syncs.paths.lock();
-    if let Some(running) = paths.get(path) {
-        return running.clone();
+    if let Some(running) = paths.get(path)
+        && let Some(outcome) = running.outcome.upgrade()
+    {
+        return (running.started, outcome);
     }
     let started = Instant::now();
-    let task = tokio::spawn(run(Arc::clone(core), Arc::clone(mount), path.clone(), started));
-    let outcome =
-        async move { task.await.unwrap_or_else(|error| Err(internal(format!("a comparison ended: {error}")))) };
-    let running = Running { started, outcome: outcome.boxed().shared() };
-    paths.insert(path.clone(), running.clone());
-    running
+    let number = core.syncs.next_number();
+    let leave = Leave { core: Arc::clone(core), path: path.clone(), number };
+    let task = tokio::spawn(run(leave, Arc::clone(mount), started));
+    let abandoned = AbortOnDrop(task.abort_handle());
+    let outcome = async move {
+        let _abandoned = abandoned;
+        task.await.unwrap_or_else(|error| Err(internal(format!("a comparison ended: {error}"))))
+    };
+    let outcome = outcome.boxed().shared();
+    // It has not been asked for its outcome yet, so there is one to follow.
+    if let Some(weak) = outcome.downgrade() {
+        paths.insert(path.clone(), Running { number, started, outcome: weak });
+    }
+    (started, outcome)
 }
 
-/// Takes the comparison out of the table, also when it panics.
+/// Ends a comparison that nobody waits for any more.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Takes the comparison out of the table, also when it panics; the next one of the path may stand there already.
 struct Leave {
     core: Arc<Core>,
     path: NsPath,
+    number: u64,
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        self.core.syncs.paths.lock().remove(&self.path);
+        let mut paths = self.core.syncs.paths.lock();
+        if paths.get(&self.path).is_some_and(|running| running.number == self.number) {
+            paths.remove(&self.path);
+        }
     }
 }
 
-async fn run(core: Arc<Core>, mount: Arc<Mounted>, path: NsPath, started: Instant) -> Result<()> {
-    let leave = Leave { core, path };
+async fn run(leave: Leave, mount: Arc<Mounted>, started: Instant) -> Result<()> {
     let (core, path) = (&leave.core, &leave.path);
     let outcome = compare(core, &mount, path).await;
     match &outcome {
