@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::path::ToPath;
 use crate::types::{CreateOptions, Entry};
 use bytes::Bytes;
-use forebay_base::{ErrorKind, NsPath};
+use forebay_base::{ByteSize, ErrorKind, NsPath};
+use forebay_proto::parts::{PART_SIZE_MAX, PartSizes};
 use forebay_proto::v1;
 use part::{Part, PartBytes};
 use std::sync::Arc;
@@ -37,7 +38,9 @@ use write::Write;
 #[derive(Debug)]
 pub struct Writer {
     write: Arc<Write>,
-    part_size: u64,
+    sizes: PartSizes,
+    /// More bytes cannot be stored in as many parts as the store takes.
+    length_max: u64,
     modified_ms: u64,
     written: u64,
     /// What has been taken and not been sent.
@@ -67,10 +70,16 @@ impl Client {
         let reply = reply.await?;
         let write = Arc::new(Write::new(self.inner.clone(), path, &reply)?);
         self.inner.workers.at_least(reply.workers_epoch).await;
+        let sizes = PartSizes::new(reply.part_size);
+        let length_max = match reply.parts_max {
+            0 => u64::MAX,
+            parts_max => sizes.length_max(parts_max),
+        };
         Ok(Writer {
             lease: tokio::spawn(write.clone().keep_lease()).abort_handle(),
             write,
-            part_size: reply.part_size,
+            sizes,
+            length_max,
             modified_ms,
             written: 0,
             filling: PartBytes::default(),
@@ -114,9 +123,31 @@ impl Writer {
         self.written
     }
 
-    /// Bytes of a part: the best size of one [`write`](Writer::write) is this or more.
+    /// Bytes of the part that is being filled: the best size of one [`write`](Writer::write) is this or more.
     pub fn part_size(&self) -> u64 {
-        self.part_size
+        self.sizes.len_of(self.parts + 1)
+    }
+
+    /// Says whether a file of that length can be written at all, for those who know it before.
+    ///
+    /// # Errors
+    /// `invalid_argument` when the store cannot take it.
+    pub fn check_length(&self, length: u64) -> Result<()> {
+        if length <= self.length_max {
+            return Ok(());
+        }
+        let message = format!(
+            "{} cannot have {length} bytes: in parts that begin with {} the store takes {} at most",
+            self.write.path,
+            ByteSize(self.sizes.len_of(1)),
+            ByteSize(self.length_max)
+        );
+        let hint = format!(
+            "raise part_size of the mount or master.part_size; with {} {} can be written",
+            ByteSize(PART_SIZE_MAX),
+            ByteSize(PartSizes::new(PART_SIZE_MAX).length_max(10_000))
+        );
+        Err(Error::new(ErrorKind::InvalidArgument, message).with_hint(hint))
     }
 
     /// Takes the next bytes. Waits while all parts that may be in flight are.
@@ -136,16 +167,17 @@ impl Writer {
     }
 
     async fn take(&mut self, bytes: Bytes) -> Result<()> {
+        self.check_length(self.written.saturating_add(bytes.len() as u64))?;
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             // Only now is it known that the file is longer than this part.
-            if self.filling.len() as u64 == self.part_size {
+            if self.filling.len() as u64 == self.part_size() {
                 self.send_filled().await?;
             }
             if self.filling.is_full() {
                 self.add_chunk().await?;
             }
-            let room = self.part_size - self.filling.len() as u64;
+            let room = self.part_size() - self.filling.len() as u64;
             let fits = usize::try_from(room).map_or(rest.len(), |room| room.min(rest.len()));
             let taken = self.filling.push(&rest[..fits]);
             rest = &rest[taken..];
@@ -186,7 +218,7 @@ impl Writer {
     fn begin_part(&mut self, whole: bool) {
         let part = Part {
             number: self.parts + 1,
-            offset: u64::from(self.parts) * self.part_size,
+            offset: self.sizes.offset_of(self.parts + 1),
             whole,
             bytes: std::mem::take(&mut self.filling),
         };

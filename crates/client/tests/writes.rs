@@ -198,3 +198,35 @@ async fn the_memory_bound_slows_writers_but_does_not_stop_them() {
         assert!(stored(&cluster, &format!("/{n}")).unwrap() == expected);
     }
 }
+
+#[tokio::test]
+async fn parts_grow_with_the_file() {
+    use forebay_proto::parts::{PARTS_OF_A_SIZE, PartSizes};
+    const FIRST: u64 = 4096;
+    let cluster = cluster().await;
+    cluster.state.part_size.store(FIRST, Ordering::Relaxed);
+    let client = cluster.client().await;
+    let sizes = PartSizes::new(FIRST);
+    let length = sizes.offset_of(PARTS_OF_A_SIZE + 4) + 17;
+    let expected = content(usize::try_from(length).unwrap(), 9);
+    assert_eq!(write(&client, "/grown", &expected, 1_000_000).await.unwrap(), length);
+    assert!(stored(&cluster, "/grown").unwrap() == expected);
+    let parts: Vec<_> = cluster.workers.iter().flat_map(|w| w.parts.lock().clone()).collect();
+    assert_eq!(parts.iter().map(|part| part.number).max(), Some(PARTS_OF_A_SIZE + 4));
+    assert!(parts.iter().all(|part| part.offset == sizes.offset_of(part.number)));
+}
+
+#[tokio::test]
+async fn what_the_store_cannot_take_is_refused_before_it_is_sent() {
+    let cluster = cluster().await;
+    cluster.state.part_size.store(4096, Ordering::Relaxed);
+    cluster.state.parts_max.store(10, Ordering::Relaxed);
+    let client = cluster.client().await;
+    let mut writer = client.create("/large", CreateOptions::default()).await.unwrap();
+    writer.check_length(40_960).unwrap();
+    let error = writer.check_length(40_961).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.to_string().contains("/large") && error.to_string().contains("40KiB"), "{error}");
+    writer.write(vec![0; 40_960]).await.unwrap();
+    assert_eq!(writer.write(vec![0; 1]).await.unwrap_err().kind(), ErrorKind::InvalidArgument);
+}

@@ -12,6 +12,7 @@ use forebay_metastore::Read;
 use forebay_namespace::record::SYNC_NEVER;
 use forebay_namespace::{Mount, MountSpec, query};
 use forebay_proto::error::WireError;
+use forebay_proto::parts::{PART_SIZE_MAX, PartSizes};
 use forebay_proto::v1;
 use forebay_ufs::{CredentialSource, OpenOptions, Ufs};
 use parking_lot::RwLock;
@@ -28,6 +29,8 @@ pub(crate) const PART_SIZE: &str = "part_size";
 /// Options that are the master's or say where credentials come from.
 const NOT_THE_STORES: [&str; 7] =
     [SERVE_STALE, PART_SIZE, BLOCK_SIZE, PAGE_SIZE, "credentials", "credentials_file", "profile"];
+/// Parts of an upload that S3 takes.
+const S3_PARTS_MAX: u32 = 10_000;
 const BLOCK_SIZE: &str = "block_size";
 const PAGE_SIZE: &str = "page_size";
 
@@ -213,7 +216,9 @@ pub(crate) fn apply_own_options(spec: &mut MountSpec) -> Result<()> {
         text.parse::<ByteSize>().map(ByteSize::bytes).map_err(|error| invalid(format!("option {name}: {error}"), ""))
     };
     let (block, page) = (size(BLOCK_SIZE, &spec.options)?, size(PAGE_SIZE, &spec.options)?);
-    size(PART_SIZE, &spec.options)?;
+    if spec.options.contains_key(PART_SIZE) {
+        check_part_size(size(PART_SIZE, &spec.options)?)?;
+    }
     let page = check_sizes(block, page)?;
     if let Some(value) = spec.options.get(SERVE_STALE)
         && !["true", "false"].contains(&value.as_str())
@@ -223,6 +228,21 @@ pub(crate) fn apply_own_options(spec: &mut MountSpec) -> Result<()> {
     spec.block_size = block;
     spec.page_size = page;
     Ok(())
+}
+
+/// A part is sent as one body.
+pub(crate) fn check_part_size(part: u64) -> Result<()> {
+    if (1..=PART_SIZE_MAX).contains(&part) {
+        return Ok(());
+    }
+    let largest = ByteSize(PartSizes::new(PART_SIZE_MAX).length_max(S3_PARTS_MAX));
+    Err(invalid(
+        format!("option {PART_SIZE}: a part of {} cannot be sent", ByteSize(part)),
+        format!(
+            "{} at most; parts grow by themselves, so that S3 takes files of {largest} then",
+            ByteSize(PART_SIZE_MAX)
+        ),
+    ))
 }
 
 /// Pages are powers of two of at least a checksum's chunk, blocks whole pages.
@@ -420,6 +440,8 @@ mod tests {
         assert_eq!(parse_interval("never").unwrap(), SYNC_NEVER);
         assert_eq!(parse_interval("5m").unwrap(), 300_000);
         assert!(parse_interval("often").is_err());
+        assert!(check_part_size(0).is_err() && check_part_size((64 << 20) + 1).is_err());
+        check_part_size(64 << 20).unwrap();
         assert!(check_sizes(0, 3 << 20).is_err());
         assert!(check_sizes(3 << 20, 2 << 20).is_err());
         assert_eq!(check_sizes(4 << 20, 2 << 20).unwrap(), 2 << 20);

@@ -88,6 +88,8 @@ async fn what_is_wrong_is_said_precisely() {
         ("/m", &uri, &[("serve_stael", "true")], "did you mean serve_stale?"),
         ("/m", &uri, &[("serve_stale", "yes")], "allowed are true and false"),
         ("/m", &uri, &[("page_size", "3MiB")], "powers of two"),
+        ("/m", &uri, &[("part_size", "65MiB")], "64MiB at most"),
+        ("/m", &uri, &[("part_size", "0")], "64MiB at most"),
         ("/m", &uri, &[("sync", "often")], "write a duration"),
         ("m", &uri, &[], "must start with /"),
         ("/", &uri, &[], "InvalidArgument"),

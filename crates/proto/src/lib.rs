@@ -1,8 +1,9 @@
 //! What goes over the wire: gRPC messages of the control plane ([`v1`]), frames of the data plane ([`frame`]),
-//! and the tickets by which a worker knows what a client may do ([`ticket`]).
+//! the tickets by which a worker knows what a client may do ([`ticket`]), and where the parts of an upload lie ([`parts`]).
 
 pub mod error;
 pub mod frame;
+pub mod parts;
 pub mod ticket;
 
 /// The control plane's messages and services, generated from `proto/forebay.proto`, which documents them.

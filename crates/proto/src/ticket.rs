@@ -55,7 +55,7 @@ pub struct Ticket {
     /// Modification time of the object in its store, in milliseconds: part of its identity where there is no tag.
     #[prost(uint64, tag = "14")]
     pub modified_ms: u64,
-    /// In a write ticket: bytes of each part but the last.
+    /// In a write ticket: bytes of the first part, from which those of the others follow ([`crate::parts::PartSizes`]).
     #[prost(uint64, tag = "15")]
     pub part_size: u64,
 }

@@ -267,3 +267,22 @@ async fn who_sends_too_slowly_does_not_hold_memory_for_ever() {
     worker.client().await.write(whole(&ticket), &body).await.unwrap();
     trickle.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn later_parts_are_larger() {
+    use forebay_proto::parts::{PARTS_OF_A_SIZE, PartSizes};
+    let store = Arc::new(MemoryUfs::new());
+    let worker = Setup::new(&store).start().await;
+    let mut client = worker.client().await;
+    let mut ticket = write_ticket(12);
+    ticket.upload = store.begin_upload(&ticket.key).await.unwrap().0;
+    let sizes = PartSizes::new(PART);
+    let number = PARTS_OF_A_SIZE + 2;
+    let head =
+        WritePartHead { ticket: ticket.sign(KEY), number, offset: sizes.offset_of(number), ..WritePartHead::default() };
+    assert_eq!(head.offset, (u64::from(PARTS_OF_A_SIZE) + 2) * PART);
+    client.write(head.clone(), &content(12, 2 * PART)).await.unwrap();
+    let wrong = WritePartHead { offset: u64::from(number - 1) * PART, ..head };
+    let error = client.write(wrong, &content(12, PART)).await.unwrap_err();
+    assert_eq!(error.error_kind(), ErrorKind::InvalidArgument);
+}

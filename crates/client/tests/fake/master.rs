@@ -205,6 +205,7 @@ impl Namespace for Service {
             part_size: self.0.part_size.load(Ordering::Relaxed),
             lease_ms: self.0.lease_ms.load(Ordering::Relaxed),
             workers_epoch: self.0.epoch.load(Ordering::Relaxed),
+            parts_max: self.0.parts_max.load(Ordering::Relaxed),
         }))
     }
 

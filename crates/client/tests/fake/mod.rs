@@ -27,7 +27,7 @@ use forebay_proto::ticket::Ticket;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use worker::FakeWorker;
 
@@ -72,6 +72,8 @@ pub struct State {
     /// How many of the next calls to the master fail as unavailable, after they took effect.
     pub lose_replies: AtomicU64,
     pub part_size: AtomicU64,
+    /// 0: as many as one likes.
+    pub parts_max: AtomicU32,
     pub lease_ms: AtomicU64,
 }
 

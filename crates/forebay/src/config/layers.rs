@@ -326,6 +326,13 @@ mod tests {
     }
 
     #[test]
+    fn parts_that_cannot_be_sent_are_refused() {
+        let errors = with_file("[master]\npart_size = \"65MiB\"\n", &[], &[]).unwrap_err();
+        assert!(errors[0].contains("master.part_size") && errors[0].contains("1B to 64MiB"), "{errors:#?}");
+        with_file("[master]\npart_size = \"64MiB\"\n", &[], &[]).unwrap();
+    }
+
+    #[test]
     fn variables_take_lists_words_and_numbers() {
         let environment =
             [("FOREBAY_MASTERS", "a:1, b:2"), ("FOREBAY_ROLES", "worker"), ("FOREBAY_CLIENT_SAME_HOST", "false")];

@@ -101,12 +101,13 @@ pub(crate) struct MasterSettings {
     /// How long a client may read or write with one ticket; it gets the next by itself.
     #[schemars(with = "String")]
     pub(crate) ticket_lifetime: HumanDuration,
-    /// Bytes of one part of an upload, cut to a divisor of the block size; a writer holds `client.parts_in_flight` of them. Stores allow 10,000 parts, so this times 10,000 is the largest file that can be written. A mount's option `part_size` goes before it.
+    /// Bytes of the first parts of an upload, cut to a divisor of the block size; at most 64MiB. A writer holds `client.parts_in_flight` of them. Stores allow 10,000 parts, so their size doubles every 500 parts up to 64MiB: 16MiB is good for files of 585GiB, 64MiB for 625GiB, which is the most. A mount's option `part_size` goes before it.
     #[schemars(with = "String")]
+    #[serde(deserialize_with = "part_size")]
     pub(crate) part_size: ByteSize,
     /// Objects that one rename in an object store copies at the same time; the others wait.
     pub(crate) rename_copies: u32,
-    /// Objects that the background removes from stores a second at most; deletes that are more wait, gone from the tree already.
+    /// Objects that the background removes from the store of each mount a second at most; deletes that are more wait, gone from the tree already.
     pub(crate) purge_rate: u32,
     /// Paths of which is remembered when they were last compared with their store, about 200 bytes each; the least used are compared again.
     pub(crate) freshness_entries: u32,
@@ -239,6 +240,19 @@ impl Default for LogSettings {
 impl Default for WebSettings {
     fn default() -> Self {
         WebSettings { listen: "127.0.0.1:7480".into() }
+    }
+}
+
+/// A part is sent as one body.
+fn part_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
+    let size = ByteSize::deserialize(deserializer)?;
+    let max = forebay_proto::parts::PART_SIZE_MAX;
+    match (1..=max).contains(&size.0) {
+        true => Ok(size),
+        false => Err(serde::de::Error::custom(format!(
+            "a part of {size} cannot be sent: 1B to {} are allowed",
+            ByteSize(max)
+        ))),
     }
 }
 

@@ -66,6 +66,7 @@ fn reply_of(core: &Core, mount: &Mounted, path: &NsPath, payload: Payload) -> Re
     let write = &created.write;
     let part_size = tickets::part_size(core, mount, write.block_size, write.page_size);
     let signed = tickets::for_writing(core, write, part_size);
+    let parts_max = mount.store().map_or(0, |store| store.capabilities().parts_max);
     let mount = (write.mount != 0).then_some(MountId(write.mount));
     Ok(v1::CreateReply {
         entry: Some(entry(&created.inode, path.to_bytes(), mount, false)),
@@ -75,6 +76,7 @@ fn reply_of(core: &Core, mount: &Mounted, path: &NsPath, payload: Payload) -> Re
         part_size,
         lease_ms: core.settings.write_lease.as_millis() as u64,
         workers_epoch: core.registry.epoch(),
+        parts_max,
     })
 }
 

@@ -5,7 +5,9 @@ use crate::mounts::Mounted;
 use bytes::Bytes;
 use forebay_namespace::record::WriteType;
 use forebay_namespace::{Inode, Write};
+use forebay_proto::parts::PART_SIZE_MAX;
 use forebay_proto::ticket::Ticket;
+use std::ops::RangeInclusive;
 
 /// A signed ticket and its end.
 pub(crate) struct Signed {
@@ -57,28 +59,33 @@ fn sign(core: &Core, ticket: Ticket) -> Signed {
     Signed { ticket: ticket.sign(&core.data.ticket_key), expires_ms }
 }
 
-/// Bytes of the parts of a write: the greatest divisor of the block into whole pages that the setting and the store allow.
+/// Bytes of the first part of a write: the greatest divisor of the block into whole pages that the setting and the store allow.
 pub(crate) fn part_size(core: &Core, mount: &Mounted, block_size: u64, page_size: u32) -> u64 {
     let wanted = mount.part_size().unwrap_or(core.settings.part_size.bytes());
     let (least, most) = mount.store().map_or((1, u64::MAX), |store| {
         let able = store.capabilities();
         (able.part_len_min, able.part_len_max)
     });
-    divisor(block_size, u64::from(page_size), wanted.clamp(least, most), least)
+    let most = most.clamp(least, PART_SIZE_MAX.max(least));
+    divisor(block_size, u64::from(page_size), wanted.clamp(least, most), least..=most)
 }
 
-/// The greatest divisor of `block` that is a multiple of `page` and at most `wanted`; when all of those are below `least`, the smallest that is not;
-/// when the block itself is, the least number of whole blocks.
-fn divisor(block: u64, page: u64, wanted: u64, least: u64) -> u64 {
+/// The greatest divisor of `block` that is a multiple of `page` and at most `wanted`; when all of those are too small to be sent, the smallest that is not;
+/// when the block itself is, the least number of whole blocks; and when that is too large, as many whole pages as are wanted, wherever they end
+/// in the block.
+fn divisor(block: u64, page: u64, wanted: u64, allowed: RangeInclusive<u64>) -> u64 {
+    let least = *allowed.start();
     let pages = block / page;
     let divisors = (1..=pages)
         .take_while(|n| n * n <= pages)
         .filter(|n| pages.is_multiple_of(*n))
         .flat_map(|n| [n, pages / n])
         .map(|n| n * page);
-    let fitting: Vec<u64> = divisors.filter(|size| *size >= least).collect();
+    let fitting: Vec<u64> = divisors.filter(|size| allowed.contains(size)).collect();
     let below = fitting.iter().filter(|size| **size <= wanted).max();
-    below.or(fitting.iter().min()).copied().unwrap_or_else(|| block.saturating_mul(least.div_ceil(block)))
+    let blocks = Some(block.saturating_mul(least.div_ceil(block))).filter(|size| allowed.contains(size));
+    let pages = || (wanted / page).max(least.div_ceil(page)).max(1) * page;
+    below.or(fitting.iter().min()).copied().or(blocks).unwrap_or_else(pages)
 }
 
 #[cfg(test)]
@@ -88,11 +95,19 @@ mod tests {
     #[test]
     fn parts_divide_blocks_into_whole_pages() {
         const MIB: u64 = 1 << 20;
-        assert_eq!(divisor(4 * MIB, MIB, 16 * MIB, 5 * MIB), 8 * MIB);
-        assert_eq!(divisor(64 * MIB, MIB, 16 * MIB, 5 * MIB), 16 * MIB);
-        assert_eq!(divisor(60 * MIB, MIB, 16 * MIB, 5 * MIB), 15 * MIB);
-        assert_eq!(divisor(64 * MIB, 64 * MIB, 16 * MIB, 5 * MIB), 64 * MIB);
-        assert_eq!(divisor(7 * MIB, MIB, 5 * MIB, 5 * MIB), 7 * MIB);
-        assert_eq!(divisor(4 * MIB, MIB, 16 * MIB, 1), 4 * MIB);
+        let check = |block, page, wanted, least, part| {
+            let found = divisor(block * MIB, page * MIB, wanted * MIB, least..=PART_SIZE_MAX);
+            assert_eq!(found, part * MIB, "a block of {block}, pages of {page}, wanted {wanted}");
+        };
+        check(4, 1, 16, 5 * MIB, 8);
+        check(64, 1, 16, 5 * MIB, 16);
+        check(60, 1, 16, 5 * MIB, 15);
+        check(64, 64, 16, 5 * MIB, 64);
+        check(7, 1, 5, 5 * MIB, 7);
+        check(4, 1, 16, 1, 4);
+        // No divisor of such a block can be sent.
+        check(67, 1, 16, 5 * MIB, 16);
+        check(128, 32, 64, 5 * MIB, 64);
+        check(63, 1, 64, 5 * MIB, 63);
     }
 }

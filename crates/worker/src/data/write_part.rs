@@ -15,6 +15,7 @@ use forebay_base::checksum::crc32c;
 use forebay_base::{PageIndex, VersionTag};
 use forebay_cache::{FileMeta, Stored};
 use forebay_proto::frame::{Header, Kind, WritePartHead, WrittenHead, encode_frame, pieces};
+use forebay_proto::parts::PartSizes;
 use forebay_ufs::{Expected, PartPosition, PutCondition, Ufs, UfsError, UploadId};
 use futures::StreamExt;
 use std::ops::Range;
@@ -126,12 +127,12 @@ impl Part {
                 return invalid(format!("a whole file cannot start at {}", head.offset));
             }
         } else {
-            let part_size = file.ticket.part_size;
-            let expected = u64::from(head.number.wrapping_sub(1)).checked_mul(part_size);
+            let sizes = PartSizes::new(file.ticket.part_size);
+            let (part_size, expected) = (sizes.len_of(head.number), sizes.offset_of(head.number));
             if file.ticket.upload.is_empty() {
                 return invalid("the ticket names no upload: ask the master for one first".into());
             }
-            if head.number == 0 || expected != Some(head.offset) || len == 0 || len > part_size {
+            if head.number == 0 || expected != head.offset || len == 0 || len > part_size {
                 return invalid(format!(
                     "part {} of {len} bytes at {} does not fit parts of {part_size} bytes",
                     head.number, head.offset
@@ -193,7 +194,8 @@ impl Part {
     /// The length of the file is known when this part ends it.
     fn meta(&self) -> FileMeta {
         let len = self.range.end - self.range.start;
-        let last = self.whole || len < self.file.ticket.part_size;
+        let full = PartSizes::new(self.file.ticket.part_size).len_of(self.position.number);
+        let last = self.whole || len < full;
         FileMeta { page_size: self.file.meta.page_size, length: last.then_some(self.range.end) }
     }
 }

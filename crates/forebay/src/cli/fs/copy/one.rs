@@ -154,7 +154,12 @@ impl Sink {
                 let write_type = if options.no_cache { WriteType::Through } else { WriteType::CacheThrough };
                 let how =
                     CreateOptions { overwrite: !options.no_clobber, write_type, modified, ..CreateOptions::default() };
-                Ok(Sink::Tree(Box::new(client.create(path, how).await?)))
+                let writer = client.create(path, how).await?;
+                if let Err(error) = writer.check_length(content.length) {
+                    writer.abandon().await.ok();
+                    return Err(error.into());
+                }
+                Ok(Sink::Tree(Box::new(writer)))
             }
             Target::Local { path, .. } => Ok(Sink::Local(LocalWriter::create(path)?)),
             Target::Stdout => Ok(Sink::Stdout),
