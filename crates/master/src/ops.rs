@@ -13,6 +13,7 @@ pub(crate) mod mount;
 pub(crate) mod open;
 pub(crate) mod purge;
 pub(crate) mod rename;
+pub(crate) mod store_walk;
 pub(crate) mod tickets;
 pub(crate) mod tree;
 pub(crate) mod uploads;

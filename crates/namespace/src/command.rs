@@ -6,6 +6,7 @@ mod abandon_write;
 mod add_mount;
 mod advance_time;
 mod complete_file;
+mod copies;
 mod create_file;
 mod delete;
 mod expire_writes;
@@ -26,6 +27,7 @@ pub use abandon_write::AbandonWrite;
 pub use add_mount::AddMount;
 pub use advance_time::AdvanceTime;
 pub use complete_file::CompleteFile;
+pub use copies::{ForgetCopies, RecordCopies, RetagFiles, Retagged};
 pub use create_file::CreateFile;
 pub use delete::Delete;
 pub use expire_writes::ExpireWrites;
@@ -34,7 +36,7 @@ pub use make_directory::MakeDirectory;
 pub use purge_trash::{PurgeTrash, TrashedName};
 pub use remove_mount::RemoveMount;
 pub use rename::Rename;
-pub use rename_intent::{BeginRename, CommitRename, EndRename};
+pub use rename_intent::{BeginRename, CommitRename, EndRename, UndoRename};
 pub use renew_write::RenewWrite;
 pub use set_attributes::{AttributeChanges, SetAttributes, Target};
 pub use set_cluster_version::SetClusterVersion;
@@ -73,7 +75,7 @@ pub struct Command {
     /// What to do.
     #[prost(
         oneof = "Action",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34"
     )]
     pub action: Option<Action>,
 }
@@ -144,6 +146,18 @@ pub enum Action {
     /// See [`SetClusterVersion`].
     #[prost(message, tag = "30")]
     SetClusterVersion(SetClusterVersion),
+    /// See [`UndoRename`].
+    #[prost(message, tag = "31")]
+    UndoRename(UndoRename),
+    /// See [`RecordCopies`].
+    #[prost(message, tag = "32")]
+    RecordCopies(RecordCopies),
+    /// See [`ForgetCopies`].
+    #[prost(message, tag = "33")]
+    ForgetCopies(ForgetCopies),
+    /// See [`RetagFiles`].
+    #[prost(message, tag = "34")]
+    RetagFiles(RetagFiles),
 }
 
 impl Command {
@@ -188,6 +202,10 @@ impl Action {
             Action::RemoveMount(action) => action.apply(tx),
             Action::AdvanceTime(action) => action.apply(tx),
             Action::SetClusterVersion(action) => action.apply(tx),
+            Action::UndoRename(action) => action.apply(tx),
+            Action::RecordCopies(action) => action.apply(tx),
+            Action::ForgetCopies(action) => action.apply(tx),
+            Action::RetagFiles(action) => action.apply(tx),
         }
     }
 }
@@ -205,5 +223,5 @@ macro_rules! into_action {
 into_action!(
     MakeDirectory CreateFile SetUpload RenewWrite CompleteFile AbandonWrite ExpireWrites ForgetWrites Rename BeginRename
     CommitRename EndRename Delete PurgeTrash SetAttributes SyncApply AddMount UpdateMount RemoveMount AdvanceTime
-    SetClusterVersion
+    SetClusterVersion UndoRename RecordCopies ForgetCopies RetagFiles
 );

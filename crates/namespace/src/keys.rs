@@ -3,6 +3,7 @@
 //! Integers in keys are big-endian, so that they sort as numbers. Values are protobuf messages of [`crate::record`] unless said otherwise.
 
 pub(crate) mod blocker;
+pub(crate) mod copied;
 pub(crate) mod directory;
 pub(crate) mod inode;
 pub(crate) mod intent;
@@ -29,6 +30,7 @@ type Result<T> = std::result::Result<T, ApplyError>;
 /// First bytes of keys. Never reuse one.
 mod kind {
     pub(super) const BLOCKER: u8 = b'B';
+    pub(super) const COPIED: u8 = b'C';
     pub(super) const DIRECTORY: u8 = b'D';
     pub(super) const INODE: u8 = b'I';
     pub(super) const INTENT: u8 = b'N';

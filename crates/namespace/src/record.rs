@@ -9,7 +9,7 @@ mod trash;
 mod write;
 
 pub use inode::{BLOCK_SIZE_DEFAULT, Inode, Kind, PAGE_SIZE_DEFAULT, Xattr};
-pub use intent::{IntentPhase, RenameIntent};
+pub use intent::{Copied, IntentPhase, RenameIntent};
 pub use mount::{Mount, MountSpec, SYNC_NEVER};
 pub use session::Session;
 pub(crate) use state::{Counters, State};

@@ -7,7 +7,7 @@ use fixture::{Namespace, bytes, path, refused, refused_because};
 use forebay_base::{ErrorKind, MountId};
 use forebay_namespace::command::*;
 use forebay_namespace::query;
-use forebay_namespace::record::{IntentPhase, MountSpec, RenameIntent};
+use forebay_namespace::record::{Copied, IntentPhase, MountSpec, RenameIntent};
 use forebay_namespace::reply::{Payload, Reason, Refusal};
 
 fn mount_and_key(ns: &Namespace, at: &str) -> Option<(u32, String)> {
@@ -159,6 +159,71 @@ fn a_rename_in_steps_can_be_undone_before_it_is_committed() {
     refused(ns.run(CommitRename { intent: intent.id, ..Default::default() }), ErrorKind::Conflict);
     assert_eq!(ns.names("/lake"), ["f"]);
     ns.mkdir("/lake/g").unwrap();
+}
+
+#[test]
+fn a_rename_that_is_given_up_can_only_be_undone() {
+    let mut ns = Namespace::with_lake();
+    ns.mkdir("/lake/a").unwrap();
+    ns.file("/lake/a/f", 1);
+    let intent = begin(&mut ns, "/lake/a", "/lake/b").unwrap();
+    let copied = |key: &str, target_tag: &str| Copied {
+        key: bytes(key),
+        source_tag: "t1".to_owned(),
+        target_tag: target_tag.to_owned(),
+    };
+    let record = |copies: Vec<Copied>| RecordCopies { intent: intent.id, copies };
+    ns.run(record(vec![copied("d/", ""), copied("d/f", ""), copied("f", "")])).unwrap();
+    ns.run(record(vec![copied("d/f", "t2")])).unwrap();
+    for _ in 0..2 {
+        ns.run(UndoRename { intent: intent.id }).unwrap();
+    }
+    refused(ns.run(CommitRename { intent: intent.id, ..Default::default() }), ErrorKind::Conflict);
+    refused(ns.run(record(vec![copied("g", "")])), ErrorKind::Conflict);
+    refused_because(ns.mkdir("/lake/b"), Reason::Blocked);
+    let snapshot = ns.snapshot();
+    assert_eq!(query::rename_intents(&*snapshot).unwrap()[0].phase(), IntentPhase::Undoing);
+    let last = query::last_copied(&*snapshot, intent.id, 2).unwrap();
+    assert_eq!(last, [copied("f", ""), copied("d/f", "t2")], "the last first, what is in a directory before its mark");
+    assert_eq!(query::next_copied_intent(&*snapshot, 0).unwrap(), Some(intent.id));
+    assert_eq!(query::next_copied_intent(&*snapshot, intent.id + 1).unwrap(), None);
+    ns.run(EndRename { intent: intent.id }).unwrap();
+    let keys = ["d/", "d/f", "f"].map(bytes).to_vec();
+    ns.run(ForgetCopies { intent: intent.id, keys }).unwrap();
+    assert_eq!(query::next_copied_intent(&*ns.snapshot(), 0).unwrap(), None);
+    ns.mkdir("/lake/b").unwrap();
+}
+
+#[test]
+fn a_copied_file_gets_the_mark_of_its_copy_and_keeps_its_version() {
+    let mut ns = Namespace::with_lake();
+    ns.file("/lake/f", 1);
+    let before = ns.stat("/lake/f").unwrap();
+    let root = ns.stat("/lake").unwrap().id;
+    let file = |before: &str, tag: &str| Retagged {
+        parent: root,
+        name: bytes("f"),
+        before: before.to_owned(),
+        tag: tag.to_owned(),
+    };
+    ns.run(RetagFiles { files: vec![file("another", "x"), file(&before.tag, "copy")] }).unwrap();
+    let after = ns.stat("/lake/f").unwrap();
+    assert_eq!((after.tag.as_str(), after.version), ("copy", before.version));
+}
+
+#[test]
+fn deletes_of_a_mount_are_found_by_its_keys() {
+    let mut ns = Namespace::with_lake();
+    for name in ["a", "b", "c"] {
+        ns.mkdir(&format!("/lake/{name}")).unwrap();
+        ns.delete_all(&format!("/lake/{name}")).unwrap();
+    }
+    let snapshot = ns.snapshot();
+    let first = query::trash_of_mount(&*snapshot, MountId(1), None, 2).unwrap();
+    assert_eq!(first.iter().map(|entry| &entry.key[..]).collect::<Vec<_>>(), [b"a", b"b"]);
+    let rest = query::trash_of_mount(&*snapshot, MountId(1), Some(b"b"), 2).unwrap();
+    assert_eq!(rest.iter().map(|entry| &entry.key[..]).collect::<Vec<_>>(), [b"c"]);
+    assert_eq!(query::trash_of_mount(&*snapshot, MountId(2), None, 2).unwrap(), []);
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub struct Holds {
     pub paged_uploads: bool,
     /// Completing an upload heeds the version it may replace.
     pub completes_if_tag: bool,
+    /// A delete heeds the version it may take away, alone and among others, without being asked first.
+    pub deletes_if_listed: bool,
 }
 
 impl Holds {
@@ -37,6 +39,7 @@ impl Holds {
         ended_uploads: true,
         paged_uploads: true,
         completes_if_tag: true,
+        deletes_if_listed: true,
     };
 }
 

@@ -26,7 +26,7 @@ pub use metered::{METRICS, describe_metrics};
 pub use open::{OpenOptions, open};
 pub use store::Ufs;
 pub use types::{
-    Access, ByteStream, Capabilities, DeleteTarget, Expected, Hidden, ListCursor, ListEntry, ListKey, ListPage,
-    ObjectKind, ObjectMeta, PartPosition, PendingUpload, PendingUploads, PutCondition, Skipped, UploadCursor, UploadId,
-    UploadedPart,
+    Access, ByteStream, Capabilities, DeleteCondition, DeleteTarget, Expected, Hidden, ListCursor, ListEntry, ListKey,
+    ListPage, ObjectKind, ObjectMeta, PartPosition, PendingUpload, PendingUploads, PutCondition, Skipped, UploadCursor,
+    UploadId, UploadedPart,
 };

@@ -17,8 +17,9 @@ mod write;
 use crate::failure::{At, Failures};
 use crate::open::{OpenOptions, check_names, invalid};
 use crate::{
-    Access, ByteStream, Capabilities, DeleteTarget, Expected, ListCursor, ListPage, ObjectKind, ObjectMeta,
-    PartPosition, PendingUploads, PutCondition, Ufs, UfsError, UfsResult, UploadCursor, UploadId, UploadedPart,
+    Access, ByteStream, Capabilities, DeleteCondition, DeleteTarget, Expected, ListCursor, ListPage, ObjectKind,
+    ObjectMeta, PartPosition, PendingUploads, PutCondition, Ufs, UfsError, UfsResult, UploadCursor, UploadId,
+    UploadedPart,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -237,6 +238,10 @@ impl Ufs for LocalUfs {
         .await
     }
 
+    async fn stat_object(&self, key: &[u8], kind: ObjectKind) -> UfsResult<Option<ObjectMeta>> {
+        Ok(self.stat(key).await?.filter(|meta| meta.kind == kind))
+    }
+
     async fn list(&self, directory: &[u8], from: Option<&ListCursor>, limit: usize) -> UfsResult<ListPage> {
         let from = from.cloned();
         self.call("list", directory, move |inner, root, at| {
@@ -373,6 +378,17 @@ impl Ufs for LocalUfs {
         .await
     }
 
+    async fn copy_marker(
+        &self,
+        from: &[u8],
+        _to: &[u8],
+        _expected: &Expected,
+        _condition: &PutCondition,
+    ) -> UfsResult<ObjectMeta> {
+        let at = self.inner.failures.at("copy the mark of", from);
+        Err(at.fail(UfsError::Unsupported, "directories on disk have no marks", "make the directory"))
+    }
+
     async fn rename(&self, from: &[u8], to: &[u8]) -> UfsResult<()> {
         check(self.inner.failures.at("rename", from))?;
         self.inner.failures.at("rename to", to).check_file_key()?;
@@ -427,6 +443,20 @@ fn delete_one(at: At<'_>, root: &OpenRoot, target: &DeleteTarget, changed: &mut 
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
         Err(errno) => return Err(error(at, errno)),
     };
+    if let DeleteCondition::IfTag(tag) | DeleteCondition::IfListed(tag) = &target.condition
+        && target.kind == ObjectKind::File
+    {
+        match root.find(&target.key).map_err(|errno| error(at, errno))? {
+            Found::File(stat) if meta::file(&stat).tag == *tag => {}
+            Found::File(stat) => {
+                return Err(at.changed(format!("its version is {}, not {tag}", meta::file(&stat).tag)));
+            }
+            Found::Nothing => return Ok(()),
+            Found::Directory(_) | Found::Special => {
+                return Err(at.changed(format!("it is no file any more; its version was {tag}")));
+            }
+        }
+    }
     let flags = match target.kind {
         ObjectKind::File => AtFlags::empty(),
         ObjectKind::Directory => AtFlags::REMOVEDIR,

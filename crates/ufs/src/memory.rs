@@ -9,8 +9,9 @@ use crate::failure::{At, Failures};
 use crate::object_tree::{self, Probe};
 use crate::open::{OpenOptions, check_names, invalid};
 use crate::{
-    Access, ByteStream, Capabilities, DeleteTarget, Expected, ListCursor, ListPage, ObjectKind, ObjectMeta,
-    PartPosition, PendingUploads, PutCondition, Ufs, UfsError, UfsResult, UploadCursor, UploadId, UploadedPart, key,
+    Access, ByteStream, Capabilities, DeleteCondition, DeleteTarget, Expected, ListCursor, ListPage, ObjectKind,
+    ObjectMeta, PartPosition, PendingUploads, PutCondition, Ufs, UfsError, UfsResult, UploadCursor, UploadId,
+    UploadedPart, key,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -202,6 +203,13 @@ impl Ufs for MemoryUfs {
         leave(fault, object_tree::stat(self, key).await?)
     }
 
+    async fn stat_object(&self, key: &[u8], kind: ObjectKind) -> UfsResult<Option<ObjectMeta>> {
+        self.failures.at("stat", key).check_file_key()?;
+        let fault = self.enter(Operation::Stat, key).await?;
+        let object = self.state.lock().get(&object_key(key, kind)).map(|object| object.meta.clone());
+        leave(fault, object)
+    }
+
     async fn list(&self, directory: &[u8], from: Option<&ListCursor>, limit: usize) -> UfsResult<ListPage> {
         self.failures.at("list", directory).check_key()?;
         let fault = self.enter(Operation::List, directory).await?;
@@ -330,21 +338,17 @@ impl Ufs for MemoryUfs {
         expected: &Expected,
         condition: &PutCondition,
     ) -> UfsResult<ObjectMeta> {
-        let at = self.failures.at("copy", from);
-        at.check_file_key()?;
-        let target = self.failures.at("copy to", to);
-        target.check_file_key()?;
-        let fault = self.enter(Operation::Copy, from).await?;
-        let source = self.state.lock().get(from).cloned().ok_or_else(|| at.not_found())?;
-        if source.meta.expected() != *expected {
-            return Err(at.changed(format!("its version is {}, not {}", source.meta.tag, expected.tag)));
-        }
-        let meta = {
-            let mut state = self.state.lock();
-            check_condition(&state, target, condition)?;
-            state.insert(to, source.chunks)
-        };
-        leave(fault, meta)
+        self.copy_object(ObjectKind::File, (from, to), expected, condition).await
+    }
+
+    async fn copy_marker(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        expected: &Expected,
+        condition: &PutCondition,
+    ) -> UfsResult<ObjectMeta> {
+        self.copy_object(ObjectKind::Directory, (from, to), expected, condition).await
     }
 
     async fn rename(&self, from: &[u8], _to: &[u8]) -> UfsResult<()> {
@@ -358,12 +362,51 @@ impl MemoryUfs {
         let at = self.failures.at("delete", &target.key);
         at.check_key()?;
         let fault = self.enter(Operation::Delete, &target.key).await?;
-        let key = match target.kind {
-            ObjectKind::File => target.key.to_vec(),
-            ObjectKind::Directory => key::prefix_of(&target.key),
-        };
-        self.state.lock().remove(&key);
+        let key = object_key(&target.key, target.kind);
+        {
+            let mut state = self.state.lock();
+            let found = state.get(&key).map(|object| &object.meta.tag);
+            if let (Some(found), DeleteCondition::IfTag(tag) | DeleteCondition::IfListed(tag)) =
+                (found, &target.condition)
+                && found != tag
+            {
+                return Err(at.changed(format!("its version is {found}, not {tag}")));
+            }
+            state.remove(&key);
+        }
         leave(fault, ())
+    }
+
+    async fn copy_object(
+        &self,
+        kind: ObjectKind,
+        (from, to): (&[u8], &[u8]),
+        expected: &Expected,
+        condition: &PutCondition,
+    ) -> UfsResult<ObjectMeta> {
+        let at = self.failures.at("copy", from);
+        at.check_file_key()?;
+        self.failures.at("copy to", to).check_file_key()?;
+        let fault = self.enter(Operation::Copy, from).await?;
+        let (from, to) = (object_key(from, kind), object_key(to, kind));
+        let source = self.state.lock().get(&from).cloned().ok_or_else(|| at.not_found())?;
+        if source.meta.expected() != *expected {
+            return Err(at.changed(format!("its version is {}, not {}", source.meta.tag, expected.tag)));
+        }
+        let meta = {
+            let mut state = self.state.lock();
+            check_condition(&state, self.failures.at("copy to", &to), condition)?;
+            state.insert(&to, source.chunks)
+        };
+        leave(fault, meta)
+    }
+}
+
+/// The key of one of the two objects that a name can have.
+fn object_key(key: &[u8], kind: ObjectKind) -> Vec<u8> {
+    match kind {
+        ObjectKind::File => key.to_vec(),
+        ObjectKind::Directory => key::prefix_of(key),
     }
 }
 

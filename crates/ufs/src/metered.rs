@@ -1,8 +1,8 @@
 //! Counts what is asked of each store: every store that [`crate::open()`] makes is wrapped in this.
 
 use crate::{
-    Access, ByteStream, Capabilities, DeleteTarget, Expected, ListCursor, ListPage, ObjectMeta, PartPosition,
-    PendingUploads, PutCondition, Ufs, UfsResult, UploadCursor, UploadId, UploadedPart,
+    Access, ByteStream, Capabilities, DeleteTarget, Expected, ListCursor, ListPage, ObjectKind, ObjectMeta,
+    PartPosition, PendingUploads, PutCondition, Ufs, UfsResult, UploadCursor, UploadId, UploadedPart,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -91,6 +91,10 @@ impl Ufs for Metered {
         self.count("stat", self.store.stat(key)).await
     }
 
+    async fn stat_object(&self, key: &[u8], kind: ObjectKind) -> UfsResult<Option<ObjectMeta>> {
+        self.count("stat", self.store.stat_object(key, kind)).await
+    }
+
     async fn list(&self, directory: &[u8], from: Option<&ListCursor>, limit: usize) -> UfsResult<ListPage> {
         self.count("list", self.store.list(directory, from, limit)).await
     }
@@ -168,6 +172,16 @@ impl Ufs for Metered {
         condition: &PutCondition,
     ) -> UfsResult<ObjectMeta> {
         self.count("copy", self.store.copy(from, to, expected, condition)).await
+    }
+
+    async fn copy_marker(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        expected: &Expected,
+        condition: &PutCondition,
+    ) -> UfsResult<ObjectMeta> {
+        self.count("copy", self.store.copy_marker(from, to, expected, condition)).await
     }
 
     async fn rename(&self, from: &[u8], to: &[u8]) -> UfsResult<()> {

@@ -128,6 +128,9 @@ impl Builder<'_> {
         let mut page = ListPage::default();
         for (_, row) in rows {
             if is_own_marker(&row) {
+                if let Row::Object(_, meta) = row {
+                    page.marker = Some(meta);
+                }
                 continue;
             }
             let name = row.name().clone();
@@ -135,18 +138,15 @@ impl Builder<'_> {
                 page.skipped.add(&key::join(self.directory, &name));
                 continue;
             }
-            let (kind, meta, hides) = match row {
+            let (meta, hides) = match row {
                 Row::Object(_, meta) => {
                     let hides = meta.length == 0 && self.has_directory(&name).await?;
-                    (ObjectKind::File, meta, hides)
+                    (meta, hides)
                 }
-                Row::Prefix(_) => {
-                    let hides = self.has_file_with_bytes(&name).await?;
-                    (ObjectKind::Directory, ObjectMeta::directory(), hides)
-                }
+                Row::Prefix(_) => (ObjectMeta::directory(), self.has_file_with_bytes(&name).await?),
             };
             if hides {
-                page.hidden.push(Hidden { name, kind });
+                page.hidden.push(Hidden { name, meta });
             } else {
                 page.entries.push(ListEntry { name, meta });
             }

@@ -11,6 +11,7 @@ mod body;
 mod check;
 mod config;
 mod credentials;
+mod deletes;
 mod encode;
 mod http;
 mod listing;
@@ -33,6 +34,7 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use config::{KEY_LEN_MAX, S3Config};
+use deletes::Doomed;
 use objects::Source;
 use std::ops::Range;
 use std::sync::Arc;
@@ -78,6 +80,12 @@ impl S3Ufs {
     fn file(&self, at: At<'_>) -> UfsResult<String> {
         at.check_file_key()?;
         self.object(at, "")
+    }
+
+    /// The bucket's key of one of the two objects that a name can have.
+    fn of_kind(&self, at: At<'_>, kind: ObjectKind) -> UfsResult<String> {
+        at.check_file_key()?;
+        self.object(at, if kind == ObjectKind::Directory { "/" } else { "" })
     }
 
     /// What all keys below a directory begin with.
@@ -127,6 +135,11 @@ impl Ufs for S3Ufs {
     async fn stat(&self, key: &[u8]) -> UfsResult<Option<ObjectMeta>> {
         self.object(self.at("stat", key), "")?;
         object_tree::stat(self, key).await
+    }
+
+    async fn stat_object(&self, key: &[u8], kind: ObjectKind) -> UfsResult<Option<ObjectMeta>> {
+        let at = self.at("stat", key);
+        objects::head(&self.http, at, &self.of_kind(at, kind)?).await
     }
 
     async fn list(&self, directory: &[u8], from: Option<&ListCursor>, limit: usize) -> UfsResult<ListPage> {
@@ -206,8 +219,17 @@ impl Ufs for S3Ufs {
             return Ok(());
         }
         let marker = self.below(at)?;
-        let made = objects::put(&self.http, at, &marker, Vec::new(), &PutCondition::None).await;
-        made.map(|_| ())
+        match objects::put(&self.http, at, &marker, Vec::new(), &PutCondition::IfAbsent).await {
+            Ok(_) => return Ok(()),
+            Err(UfsError::AlreadyExists(_)) => {}
+            Err(error) => return Err(error),
+        }
+        // It marks the directory as it is, also when somebody gave it bytes. But a gateway over a file system may mean the directory itself, which
+        // would go with its last entry.
+        if objects::head(&self.http, at, &marker).await?.is_none() {
+            objects::put(&self.http, at, &marker, Vec::new(), &PutCondition::None).await?;
+        }
+        Ok(())
     }
 
     async fn delete(&self, targets: &[DeleteTarget]) -> UfsResult<Vec<UfsResult<()>>> {
@@ -225,13 +247,17 @@ impl Ufs for S3Ufs {
         expected: &Expected,
         condition: &PutCondition,
     ) -> UfsResult<ObjectMeta> {
-        let (source_at, at) = (self.at("copy", from), self.at("copy to", to));
-        let (from, to) = (self.file(source_at)?, self.file(at)?);
-        let source = Source { at: source_at, key: &from, expected };
-        match expected.length > self.http.config.copy_part_len {
-            true => uploads::copy(&self.http, &source, at, &to, condition).await,
-            false => objects::copy(&self.http, &source, at, &to, condition).await,
-        }
+        self.copy_object(ObjectKind::File, (from, to), expected, condition).await
+    }
+
+    async fn copy_marker(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        expected: &Expected,
+        condition: &PutCondition,
+    ) -> UfsResult<ObjectMeta> {
+        self.copy_object(ObjectKind::Directory, (from, to), expected, condition).await
     }
 
     async fn rename(&self, from: &[u8], _to: &[u8]) -> UfsResult<()> {
@@ -241,19 +267,31 @@ impl Ufs for S3Ufs {
 }
 
 impl S3Ufs {
+    async fn copy_object(
+        &self,
+        kind: ObjectKind,
+        (from, to): (&[u8], &[u8]),
+        expected: &Expected,
+        condition: &PutCondition,
+    ) -> UfsResult<ObjectMeta> {
+        let (source_at, at) = (self.at("copy", from), self.at("copy to", to));
+        let (from, to) = (self.of_kind(source_at, kind)?, self.of_kind(at, kind)?);
+        let source = Source { at: source_at, key: &from, expected };
+        match expected.length > self.http.config.copy_part_len {
+            true => uploads::copy(&self.http, &source, at, &to, condition).await,
+            false => objects::copy(&self.http, &source, at, &to, condition).await,
+        }
+    }
+
     /// Deletes what has a good key; the others keep their errors.
     async fn delete_batch(&self, targets: &[DeleteTarget]) -> Vec<UfsResult<()>> {
         let mut results: Vec<UfsResult<()>> = Vec::with_capacity(targets.len());
         let mut good = Vec::with_capacity(targets.len());
         for target in targets {
             let at = self.at("delete", &target.key);
-            let object = at.check_file_key().and_then(|()| match target.kind {
-                ObjectKind::File => self.object(at, ""),
-                ObjectKind::Directory => self.below(at),
-            });
-            results.push(match object {
-                Ok(object) => {
-                    good.push((results.len(), (at, object)));
+            results.push(match self.of_kind(at, target.kind) {
+                Ok(key) => {
+                    good.push((results.len(), Doomed { at, key, condition: &target.condition }));
                     Ok(())
                 }
                 Err(error) => Err(error),
@@ -261,7 +299,7 @@ impl S3Ufs {
         }
         let (places, objects): (Vec<usize>, Vec<_>) = good.into_iter().unzip();
         if !objects.is_empty() {
-            let deleted = objects::delete(&self.http, &objects).await;
+            let deleted = deletes::run(&self.http, &objects).await;
             for (place, result) in places.into_iter().zip(deleted) {
                 results[place] = result;
             }

@@ -1,8 +1,8 @@
 //! The boundary: what every under store can do, and the contract that the conformance suite checks.
 
 use crate::{
-    Access, ByteStream, Capabilities, DeleteTarget, Expected, ListCursor, ListPage, ObjectMeta, PartPosition,
-    PendingUploads, PutCondition, UfsResult, UploadCursor, UploadId, UploadedPart,
+    Access, ByteStream, Capabilities, DeleteTarget, Expected, ListCursor, ListPage, ObjectKind, ObjectMeta,
+    PartPosition, PendingUploads, PutCondition, UfsResult, UploadCursor, UploadId, UploadedPart,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -38,6 +38,10 @@ pub trait Ufs: std::fmt::Debug + Send + Sync + 'static {
 
     /// What lies at `key`; `None` when nothing does.
     async fn stat(&self, key: &[u8]) -> UfsResult<Option<ObjectMeta>>;
+
+    /// One of the two objects that a name can have, whichever of them [`Ufs::stat`] shows: the file of exactly that key, or the object
+    /// that marks the directory, with its bytes and version. Where directories are real, a directory is its own mark.
+    async fn stat_object(&self, key: &[u8], kind: ObjectKind) -> UfsResult<Option<ObjectMeta>>;
 
     /// Up to `limit` entries of a directory after `from`, in the order of their [`crate::ListKey`]s: bytes, a directory compared as its name with a
     /// slash at the end. A page may be shorter than `limit`, even empty, and the listing still go on: only `next: None` ends it. A directory that
@@ -83,16 +87,26 @@ pub trait Ufs: std::fmt::Debug + Send + Sync + 'static {
     async fn list_uploads(&self, prefix: &[u8], from: Option<&UploadCursor>, limit: usize)
     -> UfsResult<PendingUploads>;
 
-    /// Makes a directory that stays when it is empty, and its parents. One that exists is no error; a file of the name is
-    /// [`crate::UfsError::AlreadyExists`] where the store can tell for free (directories on disk), and hidden otherwise.
+    /// Makes a directory that stays when it is empty, and its parents. One that exists is no error, and its mark stays as it is, bytes included; a file of
+    /// the name is [`crate::UfsError::AlreadyExists`] where the store can tell for free (directories on disk), and hidden otherwise.
     async fn make_directory(&self, key: &[u8]) -> UfsResult<()>;
 
-    /// Deletes objects and directories, each on its own: the answers are in the order of the targets. What is gone already is no error. A directory is
-    /// deleted by its marker: where directories are real, one with entries is [`crate::UfsError::NotEmpty`]; elsewhere it may be.
+    /// Deletes objects and directories, each on its own and on its condition ([`crate::DeleteCondition`]): the answers are in the order of the targets. What
+    /// is gone already is no error. A directory is deleted by its marker: where directories are real, one with entries is [`crate::UfsError::NotEmpty`];
+    /// elsewhere it may be.
     async fn delete(&self, targets: &[DeleteTarget]) -> UfsResult<Vec<UfsResult<()>>>;
 
     /// Copies the version `expected` of one object within the store.
     async fn copy(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        expected: &Expected,
+        condition: &PutCondition,
+    ) -> UfsResult<ObjectMeta>;
+
+    /// Copies the object that marks a directory, with whatever bytes it has; [`crate::UfsError::Unsupported`] where directories are real.
+    async fn copy_marker(
         &self,
         from: &[u8],
         to: &[u8],

@@ -124,8 +124,8 @@ impl ListCursor {
 pub struct Hidden {
     /// The name of both.
     pub name: Bytes,
-    /// Which of the two is not shown.
-    pub kind: ObjectKind,
+    /// The one of the two that is not shown.
+    pub meta: ObjectMeta,
 }
 
 /// How many objects of a page cannot be names of a tree, with a few of their keys for messages.
@@ -159,6 +159,8 @@ pub struct ListPage {
     pub hidden: Vec<Hidden>,
     /// What cannot be a name: empty, `.`, `..`, too long, not a file or directory.
     pub skipped: Skipped,
+    /// The object that marks the listed directory itself, on the first page of an object store's listing. It may have bytes.
+    pub marker: Option<ObjectMeta>,
     /// Where to go on; `None` at the end.
     pub next: Option<ListCursor>,
 }
@@ -241,6 +243,20 @@ pub(crate) fn upload_page(
     PendingUploads { uploads, next }
 }
 
+/// Which version of an object may be deleted. Nothing at the key is no error in any case; another version is
+/// [`crate::UfsError::VersionChanged`] and stays. Directories that are real have no version: they go when they are empty.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum DeleteCondition {
+    /// Whatever is there.
+    #[default]
+    None,
+    /// Only this version. The store compares where it can; it is asked directly before in any case.
+    IfTag(VersionTag),
+    /// Only this version, which a listing has just shown. The store compares where it can and is not asked again, so that many go in one
+    /// request.
+    IfListed(VersionTag),
+}
+
 /// One thing to delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeleteTarget {
@@ -248,17 +264,24 @@ pub struct DeleteTarget {
     pub key: Bytes,
     /// Whether the file of that key goes, or the directory.
     pub kind: ObjectKind,
+    /// Which version of it.
+    pub condition: DeleteCondition,
 }
 
 impl DeleteTarget {
     /// The file of that key.
     pub fn file(key: impl Into<Bytes>) -> DeleteTarget {
-        DeleteTarget { key: key.into(), kind: ObjectKind::File }
+        DeleteTarget { key: key.into(), kind: ObjectKind::File, condition: DeleteCondition::None }
     }
 
     /// The directory of that key.
     pub fn directory(key: impl Into<Bytes>) -> DeleteTarget {
-        DeleteTarget { key: key.into(), kind: ObjectKind::Directory }
+        DeleteTarget { key: key.into(), kind: ObjectKind::Directory, condition: DeleteCondition::None }
+    }
+
+    /// The same, on a condition.
+    pub fn when(self, condition: DeleteCondition) -> DeleteTarget {
+        DeleteTarget { condition, ..self }
     }
 }
 

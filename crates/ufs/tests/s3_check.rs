@@ -246,3 +246,17 @@ async fn versioned_buckets_show_the_newest() {
     let read = store.read(b"a", 0..3, &old.expected()).await;
     assert!(matches!(read.err(), Some(UfsError::VersionChanged(_))));
 }
+
+/// Somebody's marker that has bytes stays as it is when the directory is made, and moves along with them.
+#[tokio::test(flavor = "multi_thread")]
+async fn markers_keep_their_bytes() {
+    let server = Minio::start().await.expect("minio");
+    bucket(&server, "data").await;
+    server.client().put("data", "d/", "bytes").await.expect("put");
+    let store = open(server.access(), "s3://data");
+    store.make_directory(b"d").await.expect("make");
+    assert_eq!(server.client().get("data", "d/").await.expect("get"), "bytes");
+    let marker = store.stat_object(b"d", ObjectKind::Directory).await.expect("stat").expect("the marker");
+    store.copy_marker(b"d", b"e", &marker.expected(), &PutCondition::IfAbsent).await.expect("copy");
+    assert_eq!(server.client().get("data", "e/").await.expect("get"), "bytes");
+}

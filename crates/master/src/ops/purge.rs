@@ -1,131 +1,282 @@
 //! The background that empties the trash: first the store's objects, then the inodes, in batches; it goes on after a restart.
 //!
-//! What lies in the trash blocks its keys, so nothing new can appear there meanwhile. A directory that the user deleted with all below it
-//! is deleted by the store's own listing, since the store may hold more than was ever loaded; an empty one by its marker alone, so that what somebody else
-//! put there since survives.
+//! What lies in the trash blocks its keys, so nothing new of ours can appear there meanwhile; what other programs put there can, and survives:
+//! see [`Doom`]. A directory that the user deleted with all below it is deleted by the store's own listing, since the store may hold more than was
+//! ever loaded; an empty one by its marker alone.
+//!
+//! Each mount has a pass of its own. A pass gives each trash entry a slice in turn, several entries at a time, so that a huge delete holds up
+//! neither small ones nor other mounts.
 
+mod doom;
+mod pace;
+
+use self::doom::Doom;
+use self::pace::Pace;
 use crate::core::Core;
 use crate::error::{Result, state_error, store_error};
 use crate::metrics::names;
 use crate::mounts::Mounted;
+use crate::ops::lanes::Lanes;
+use crate::ops::store_walk::{PAGE_LEN, StoreWalk, Visit, join};
 use bytes::Bytes;
 use forebay_base::{MountId, NsPath};
 use forebay_namespace::command::{PurgeTrash, TrashedName};
 use forebay_namespace::query::Trashed;
 use forebay_namespace::record::TrashEntry;
 use forebay_namespace::{BATCH_MAX, query};
-use forebay_ufs::{DeleteTarget, ListCursor, ObjectKind, Ufs};
+use forebay_ufs::{DeleteCondition, DeleteTarget, ObjectKind, UfsError};
+use futures::{StreamExt, stream};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Trash entries read at a time.
-const ENTRIES: usize = 100;
-/// Objects of one delete request: what S3 takes at most.
-const TARGETS: usize = 1000;
-/// The pause after a failure of a store.
-const RETRY_PAUSE: Duration = Duration::from_secs(2);
+const ENTRIES: usize = 1000;
+/// Entries of one mount that are worked on at the same time.
+const ENTRIES_AT_ONCE: usize = 16;
+/// Objects, or inodes, after which an entry lets others go first.
+const SLICE: usize = 1000;
+/// Failures after which a pass gives up: the store is away, and the other entries would fail alike.
+const FAILURES_MAX: usize = 2 * ENTRIES_AT_ONCE;
+/// The lane of what needs no store: the metadata of deleted directories that no store is to know of.
+const NO_STORE: MountId = MountId(0);
+
+/// Whether an entry is done with.
+enum Slice {
+    Done,
+    More,
+}
 
 /// Empties the trash until told to stop.
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
+    let mut lanes = Lanes::new("purge");
     loop {
-        let pause = match empty(&core).await {
-            Ok(true) => core.settings.tick.max(Duration::from_secs(1)),
-            Ok(false) => RETRY_PAUSE,
-            Err(error) => {
-                tracing::warn!(%error, "the trash cannot be emptied for now");
-                RETRY_PAUSE
-            }
-        };
+        if let Err(error) = begin(&core, &mut lanes) {
+            tracing::warn!(%error, "the trash cannot be emptied for now");
+        }
         let bell = core.work.trash.notified();
         tokio::select! {
             () = stop.cancelled() => return,
             () = bell => {}
-            () = tokio::time::sleep(pause) => {}
+            () = lanes.ended() => {}
+            () = tokio::time::sleep(core.settings.tick.max(Duration::from_secs(1))) => {}
         }
     }
 }
 
-/// Goes through all entries once; whether all are gone.
-async fn empty(core: &Arc<Core>) -> Result<bool> {
-    let (mut after, mut all_gone) = (0, true);
+/// Begins a pass for each mount that has something to delete.
+fn begin(core: &Arc<Core>, lanes: &mut Lanes) -> Result<()> {
+    let snapshot = core.glance();
+    let summary = query::summary(&*snapshot).map_err(state_error)?;
+    metrics::gauge!(names::PENDING_DELETES).set(summary.trash_entries as f64);
+    if summary.trash_entries == 0 {
+        return Ok(());
+    }
+    for mount in core.mounts.all().iter().filter(|mount| lanes.is_free(mount.id())).collect::<Vec<_>>() {
+        let entries = query::trash_of_mount(&*snapshot, mount.id(), None, 1).map_err(state_error)?;
+        if !entries.is_empty() {
+            lanes.begin(mount.id(), pass(Arc::clone(core), Arc::clone(mount)));
+        }
+    }
+    if lanes.is_free(NO_STORE) {
+        let core = Arc::clone(core);
+        lanes.begin(NO_STORE, async move {
+            pass_without_store(&core).await?;
+            // It looks at all entries, and nobody waits for it.
+            tokio::time::sleep(core.settings.tick).await;
+            Ok(())
+        });
+    }
+    Ok(())
+}
+
+/// Goes through the entries of a mount once.
+async fn pass(core: Arc<Core>, mount: Arc<Mounted>) -> Result<()> {
+    let pace = Pace::new(core.settings.purge_objects_per_second);
+    let (mut after, mut failures, mut failed) = (None::<Bytes>, 0, None);
+    loop {
+        let snapshot = core.read().await?;
+        let entries = query::trash_of_mount(&*snapshot, mount.id(), after.as_deref(), ENTRIES).map_err(state_error)?;
+        drop(snapshot);
+        let Some(last) = entries.last() else {
+            return failed.map_or(Ok(()), Err);
+        };
+        after = Some(last.key.clone());
+        let slice = |entry| Purge { core: &core, mount: &mount, pace: &pace, entry }.slice();
+        let slices: Vec<_> = entries.into_iter().map(slice).collect();
+        let mut slices = stream::iter(slices).buffer_unordered(ENTRIES_AT_ONCE);
+        while let Some(outcome) = slices.next().await {
+            let Err(error) = outcome else { continue };
+            failures += 1;
+            if failures == FAILURES_MAX {
+                return Err(error);
+            }
+            failed = Some(error);
+        }
+    }
+}
+
+/// Forgets the inodes of entries whose objects are not, or no longer, to be deleted: when a mount is gone, its store is none of ours any more.
+async fn pass_without_store(core: &Arc<Core>) -> Result<()> {
+    let mut after = 0;
     loop {
         let entries = query::trash(&*core.read().await?, after, ENTRIES).map_err(state_error)?;
         let Some(last) = entries.last() else {
-            return Ok(all_gone);
+            return Ok(());
         };
         after = last.id;
         for entry in entries {
-            let id = entry.id;
-            if let Err(error) = purge(core, entry).await {
-                metrics::counter!(names::BACKGROUND_FAILURES, "task" => "purge").increment(1);
-                tracing::warn!(entry = id, %error, "deleted objects cannot be removed from their store yet");
-                all_gone = false;
+            if !entry.purge_store || core.mounts.get(MountId(entry.mount)).is_none() {
+                while let Slice::More = forget_inodes(core, entry.id).await? {}
+                core.work.unblocked.notify_waiters();
             }
         }
-        let summary = query::summary(&*core.glance()).map_err(state_error)?;
-        metrics::gauge!(names::PENDING_DELETES).set(summary.trash_entries as f64);
     }
 }
 
-async fn purge(core: &Arc<Core>, entry: TrashEntry) -> Result<()> {
-    // When the mount is gone, its store is none of ours any more.
-    let mount = core.mounts.get(MountId(entry.mount));
-    if let Some(mount) = mount.filter(|_| entry.purge_store) {
-        delete_objects(core, &mount, &entry).await?;
-    }
-    crate::fault::point("purge: deleted, not committed")?;
-    forget_inodes(core, entry.id).await?;
-    core.work.unblocked.notify_waiters();
-    Ok(())
+/// One entry of the trash.
+struct Purge<'a> {
+    core: &'a Arc<Core>,
+    mount: &'a Arc<Mounted>,
+    pace: &'a Pace,
+    entry: TrashEntry,
 }
 
-async fn delete_objects(core: &Arc<Core>, mount: &Mounted, entry: &TrashEntry) -> Result<()> {
-    let page = query::trash_page(&*core.glance(), entry.id, 2).map_err(state_error)?;
-    let Some(top) = page.first() else {
-        return Ok(());
-    };
-    keep_parent(core, mount, entry).await?;
-    let store = mount.store()?;
-    let is_top = top.inode.id == entry.id;
-    if is_top && !top.inode.is_directory() {
-        return delete_batch(core, store, vec![DeleteTarget::file(entry.key.clone())]).await;
+impl Purge<'_> {
+    async fn slice(self) -> Result<Slice> {
+        if let Slice::More = self.delete_objects().await? {
+            return Ok(Slice::More);
+        }
+        crate::fault::point("purge: deleted, not committed")?;
+        let outcome = forget_inodes(self.core, self.entry.id).await;
+        self.core.work.unblocked.notify_waiters();
+        outcome
     }
-    if !is_top || !top.inode.is_loaded() {
-        delete_below(core, store, &entry.key).await?;
-    }
-    delete_marker(store, &entry.key).await
-}
 
-/// Deletes what makes a directory stay when it is empty. Entries that somebody else has put there stay, and are loaded when asked for.
-pub(crate) async fn delete_marker(store: &Arc<dyn Ufs>, key: &Bytes) -> Result<()> {
-    match store.delete(&[DeleteTarget::directory(key.clone())]).await.map_err(store_error)?.pop() {
-        Some(Err(forebay_ufs::UfsError::NotEmpty(_))) | None | Some(Ok(())) => {}
-        Some(Err(error)) => return Err(store_error(error)),
+    async fn delete_objects(&self) -> Result<Slice> {
+        let entry = &self.entry;
+        let page = query::trash_page(&*self.core.glance(), entry.id, 2).map_err(state_error)?;
+        let Some(top) = page.first() else {
+            return Ok(Slice::Done);
+        };
+        self.keep_parent().await?;
+        let is_top = top.inode.id == entry.id;
+        if is_top && !top.inode.is_directory() {
+            return self.delete_file(top).await;
+        }
+        if !is_top || !top.inode.is_loaded() {
+            return self.delete_below().await;
+        }
+        // What others have put there since it was seen to be empty stays, and is loaded when asked for.
+        let marker = self.mount.store()?.stat_object(&entry.key, ObjectKind::Directory).await.map_err(store_error)?;
+        self.delete_directory(&entry.key, marker).await?;
+        self.delete_bare_marker().await?;
+        Ok(Slice::Done)
     }
-    if store.capabilities().real_directories {
-        return Ok(());
+
+    /// The version that was deleted goes, or, when nobody knows which that was, what was there at the time.
+    async fn delete_file(&self, top: &Trashed) -> Result<Slice> {
+        let key = &self.entry.key;
+        let mut condition = DeleteCondition::IfTag(forebay_base::VersionTag(top.inode.tag.clone()));
+        if top.inode.tag.is_empty() || self.entry.was_being_written {
+            let found = self.mount.store()?.stat_object(key, ObjectKind::File).await.map_err(store_error)?;
+            let Some(found) = found.filter(|found| Doom::of(&self.entry).was_there(found)) else {
+                return Ok(Slice::Done);
+            };
+            condition = DeleteCondition::IfTag(found.tag);
+        }
+        self.delete(vec![DeleteTarget::file(key.clone()).when(condition)]).await?;
+        Ok(Slice::Done)
     }
-    // Some tools mark a directory by an empty object of its name. Without the entries it would show as an empty file.
-    let left = store.stat(key).await.map_err(store_error)?;
-    if left.is_some_and(|meta| !meta.is_directory() && meta.length == 0) {
-        for outcome in store.delete(&[DeleteTarget::file(key.clone())]).await.map_err(store_error)? {
-            outcome.map_err(store_error)?;
+
+    /// Deletes what lay below a directory, by the store's own listing, children before their directory, and then the directory.
+    async fn delete_below(&self) -> Result<Slice> {
+        let store = self.mount.store()?;
+        let (mut walk, mut deleted) = (StoreWalk::below(self.entry.key.clone()), 0);
+        while let Some(visit) = walk.next(store).await? {
+            deleted += match visit {
+                Visit::Files { directory, files } => {
+                    let doomed = Doom::of(&self.entry).among(&self.core.glance(), &directory, files)?;
+                    let target = |file: forebay_ufs::ListEntry| {
+                        let key = join(&directory, &file.name);
+                        DeleteTarget::file(key).when(DeleteCondition::IfListed(file.meta.tag))
+                    };
+                    self.delete(doomed.into_iter().map(target).collect()).await?
+                }
+                Visit::Left { directory, marker, .. } => self.delete_directory(&directory, marker).await?,
+            };
+            if deleted >= SLICE {
+                return Ok(Slice::More);
+            }
+        }
+        self.delete_bare_marker().await?;
+        Ok(Slice::Done)
+    }
+
+    /// Deletes what makes a directory stay when it is empty: its marker in an object store, itself on a disk.
+    async fn delete_directory(&self, key: &Bytes, marker: Option<forebay_ufs::ObjectMeta>) -> Result<usize> {
+        let target = DeleteTarget::directory(key.clone());
+        let doom = Doom::of(&self.entry);
+        if self.mount.store()?.capabilities().real_directories {
+            return self.delete(vec![target]).await;
+        }
+        match marker.filter(|marker| doom.takes_marker(marker)) {
+            Some(marker) => self.delete(vec![target.when(DeleteCondition::IfListed(marker.tag))]).await,
+            None => Ok(0),
         }
     }
-    Ok(())
-}
 
-/// In an object store a directory ends with its last object: marks the parent, if it is to stay.
-async fn keep_parent(core: &Arc<Core>, mount: &Mounted, entry: &TrashEntry) -> Result<()> {
-    let store = mount.store()?;
-    let Some(slash) = entry.key.iter().rposition(|byte| *byte == b'/') else {
-        return Ok(());
-    };
-    if store.capabilities().real_directories {
-        return Ok(());
+    /// Some tools mark a directory by an empty object of its name. Without the entries it would show as an empty file.
+    async fn delete_bare_marker(&self) -> Result<()> {
+        let (store, key) = (self.mount.store()?, &self.entry.key);
+        if store.capabilities().real_directories {
+            return Ok(());
+        }
+        let found = store.stat_object(key, ObjectKind::File).await.map_err(store_error)?;
+        if let Some(found) = found.filter(|found| found.length == 0 && Doom::of(&self.entry).was_there(found)) {
+            self.delete(vec![DeleteTarget::file(key.clone()).when(DeleteCondition::IfTag(found.tag))]).await?;
+        }
+        Ok(())
     }
-    mark_if_empty(core, mount, &entry.key[..slash]).await
+
+    /// Deletes at the rate of the settings; how many went. What is another version by now stays, and so does a directory with entries.
+    async fn delete(&self, targets: Vec<DeleteTarget>) -> Result<usize> {
+        let mut deleted = 0;
+        for part in targets.chunks(PAGE_LEN) {
+            self.pace.take(part.len()).await;
+            for outcome in self.mount.store()?.delete(part).await.map_err(store_error)? {
+                match outcome {
+                    Ok(()) => deleted += 1,
+                    Err(UfsError::VersionChanged(_) | UfsError::NotEmpty(_)) => self.left(),
+                    Err(error) => return Err(store_error(error)),
+                }
+            }
+        }
+        metrics::counter!(names::PURGED_OBJECTS).increment(deleted as u64);
+        Ok(deleted)
+    }
+
+    /// Others' objects are seen at the next access.
+    fn left(&self) {
+        let Ok(path) = self.mount.path_of_key(&self.entry.key) else {
+            return;
+        };
+        self.core.freshness.forget(self.mount.id(), &path);
+        if let Some(parent) = path.parent() {
+            self.core.freshness.forget(self.mount.id(), &parent);
+        }
+    }
+
+    /// In an object store a directory ends with its last object: marks the parent, if it is to stay.
+    async fn keep_parent(&self) -> Result<()> {
+        let Some(slash) = self.entry.key.iter().rposition(|byte| *byte == b'/') else {
+            return Ok(());
+        };
+        if self.mount.store()?.capabilities().real_directories {
+            return Ok(());
+        }
+        mark_if_empty(self.core, self.mount, &self.entry.key[..slash]).await
+    }
 }
 
 /// Marks a directory of an object store that the namespace shows and that has no entries any more.
@@ -146,96 +297,18 @@ pub(crate) async fn mark_if_empty(core: &Core, mount: &Mounted, key: &[u8]) -> R
     mount.store()?.make_directory(key).await.map_err(store_error)
 }
 
-/// Deletes everything below a directory, by the store's own listing, children before their directory.
-pub(crate) async fn delete_below(core: &Arc<Core>, store: &Arc<dyn Ufs>, key: &[u8]) -> Result<()> {
-    let mut frames = vec![Frame::new(Bytes::copy_from_slice(key))];
-    while let Some(frame) = frames.last_mut() {
-        if let Some(directory) = frame.directories.pop() {
-            frames.push(Frame::new(directory));
-            continue;
-        }
-        if let Some(files) = frame.fill(store).await? {
-            delete_batch(core, store, files).await?;
-            continue;
-        }
-        let done = frames.pop().map(|frame| frame.key);
-        if let Some(key) = done.filter(|_| !frames.is_empty()) {
-            delete_batch(core, store, vec![DeleteTarget::directory(key)]).await?;
-        }
+/// Forgets some of an entry's inodes, the entry with the last.
+async fn forget_inodes(core: &Arc<Core>, trash: u64) -> Result<Slice> {
+    let page = query::trash_page(&*core.read().await?, trash, BATCH_MAX).map_err(state_error)?;
+    if page.is_empty() {
+        return Ok(Slice::Done);
     }
-    Ok(())
-}
-
-/// One directory on the way down: one page of its listing at a time.
-struct Frame {
-    key: Bytes,
-    directories: Vec<Bytes>,
-    cursor: Option<ListCursor>,
-    ended: bool,
-}
-
-impl Frame {
-    fn new(key: Bytes) -> Frame {
-        Frame { key, directories: Vec::new(), cursor: None, ended: false }
-    }
-
-    /// Reads the next page: its directories are kept, its files returned. None at the end.
-    async fn fill(&mut self, store: &Arc<dyn Ufs>) -> Result<Option<Vec<DeleteTarget>>> {
-        if self.ended {
-            return Ok(None);
-        }
-        let page = match store.list(&self.key, self.cursor.as_ref(), TARGETS).await {
-            Err(forebay_ufs::UfsError::NotFound(_)) => Default::default(),
-            page => page.map_err(store_error)?,
-        };
-        self.ended = page.next.is_none();
-        self.cursor = page.next;
-        let shown = page.entries.into_iter().map(|entry| (entry.name, entry.meta.kind));
-        let hidden = page.hidden.into_iter().map(|entry| (entry.name, entry.kind));
-        let mut files = Vec::new();
-        for (name, kind) in shown.chain(hidden) {
-            let key = join(&self.key, &name);
-            match kind {
-                ObjectKind::Directory => self.directories.push(key),
-                ObjectKind::File => files.push(DeleteTarget::file(key)),
-            }
-        }
-        Ok(Some(files))
-    }
-}
-
-/// The key of an entry of a directory.
-pub(crate) fn join(directory: &[u8], name: &[u8]) -> Bytes {
-    match directory {
-        b"" => Bytes::copy_from_slice(name),
-        directory => [directory, b"/", name].concat().into(),
-    }
-}
-
-/// Deletes at the rate of the settings.
-async fn delete_batch(core: &Core, store: &Arc<dyn Ufs>, targets: Vec<DeleteTarget>) -> Result<()> {
-    for part in targets.chunks(TARGETS) {
-        for outcome in store.delete(part).await.map_err(store_error)? {
-            outcome.map_err(store_error)?;
-        }
-        metrics::counter!(names::PURGED_OBJECTS).increment(part.len() as u64);
-        let rate = core.settings.purge_objects_per_second.max(1);
-        tokio::time::sleep(Duration::from_secs(1) * part.len() as u32 / rate).await;
-    }
-    Ok(())
-}
-
-async fn forget_inodes(core: &Arc<Core>, trash: u64) -> Result<()> {
-    loop {
-        let page = query::trash_page(&*core.read().await?, trash, BATCH_MAX).map_err(state_error)?;
-        if page.is_empty() {
-            return Ok(());
-        }
-        let command = PurgeTrash { trash, entries: page.iter().map(place).collect() };
-        core.propose(command).await?;
-        let files = page.iter().filter(|trashed| !trashed.inode.is_directory());
-        core.registry.freed(files.map(|trashed| trashed.inode.id));
-    }
+    let last = page.last().is_some_and(|trashed| trashed.inode.id == trash);
+    let command = PurgeTrash { trash, entries: page.iter().map(place).collect() };
+    core.propose(command).await?;
+    let files = page.iter().filter(|trashed| !trashed.inode.is_directory());
+    core.registry.freed(files.map(|trashed| trashed.inode.id));
+    Ok(if last { Slice::Done } else { Slice::More })
 }
 
 fn place(trashed: &Trashed) -> TrashedName {

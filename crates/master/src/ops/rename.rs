@@ -2,36 +2,42 @@
 //!
 //! `BeginRename` records the intent and blocks both keys. The store then moves the objects: at once where it can, else copies.
 //! `CommitRename` makes the new name visible, with the client's request id, and `EndRename` follows when the source's objects are deleted.
-//! An intent that a restart finds goes on from where it was; the repeated request joins it.
-//! Copies that lead to no commit are deleted again, but never over what stood at the target before.
+//! An intent that a restart finds goes on from where it was; the repeated request joins it. One that fails is given up by `UndoRename` before
+//! its client hears of it: from then on it can only be undone.
 
+mod copy;
+mod finish;
+
+use self::copy::Copies;
 use crate::core::{Core, parse_path};
 use crate::error::{Refused, Result, internal, not_found, state_error, store_error};
-use crate::metrics::names;
 use crate::mounts::Mounted;
+use crate::ops::lanes::Lanes;
 use crate::ops::open::found;
-use crate::ops::purge::{delete_below, delete_marker, join, mark_if_empty};
 use crate::ops::wait;
 use crate::sync::{load_entries, locate};
-use bytes::Bytes;
 use forebay_base::{ErrorKind, MountId, NsPath};
-use forebay_namespace::command::{BeginRename, CommitRename, EndRename, Rename};
+use forebay_namespace::command::{BeginRename, CommitRename, Rename, UndoRename};
 use forebay_namespace::record::{IntentPhase, RenameIntent};
 use forebay_namespace::{Payload, Reason, Request, query};
 use forebay_proto::error::WireError;
 use forebay_proto::v1;
 use forebay_proto::v1::SyncMode;
-use forebay_ufs::{DeleteTarget, ListCursor, ObjectKind, ObjectMeta, PutCondition, Ufs, UfsError};
-use futures::{StreamExt, TryStreamExt, stream};
+use forebay_ufs::{Ufs, UfsError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-/// Entries of one page of the store.
-const PAGE_LEN: usize = 1000;
-/// The pause before an intent is tried again.
+/// The pause before intents are looked at again.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
+
+/// Whether an intent was begun just now, or may have been worked on before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Run {
+    First,
+    Again,
+}
 
 pub(crate) async fn rename(core: Arc<Core>, id: Request, request: v1::RenameRequest) -> Result<v1::RenameReply> {
     let (from, to) = (parse_path(&request.from)?, parse_path(&request.to)?);
@@ -40,7 +46,7 @@ pub(crate) async fn rename(core: Arc<Core>, id: Request, request: v1::RenameRequ
         return reply_of(reply?);
     }
     if let Some(intent) = intent_of(&core, &id).await? {
-        return reply_of(drive(&core, intent, Some(id)).await?);
+        return reply_of(drive(&core, intent, Some(id), Run::Again).await?);
     }
     let mount = core.mount_of(&from).map(|(mount, _)| mount);
     let Some(mount) = mount else {
@@ -63,7 +69,7 @@ pub(crate) async fn rename(core: Arc<Core>, id: Request, request: v1::RenameRequ
         sequence: id.sequence,
     };
     let intent = begin(&core, &mount, &from, command).await?;
-    reply_of(drive(&core, intent, Some(id)).await?)
+    reply_of(drive(&core, intent, Some(id), Run::First).await?)
 }
 
 /// Records the intent; waits for objects below either path that are still being deleted.
@@ -98,14 +104,17 @@ async fn plain(core: &Core, id: Request, request: &v1::RenameRequest) -> Result<
     Ok(core.propose_for(id, command).await?)
 }
 
-/// Loads what the rules of rename look at: both paths, and the entries of a directory that is to be replaced.
+/// Loads what the rules of rename look at: both paths, and the entries of a directory that is to be replaced. What moves and what is replaced
+/// are told by their versions, so the store is asked now: what a minute-old answer does not know would be lost.
 async fn prepare(core: &Arc<Core>, from: &NsPath, to: &NsPath) -> Result<()> {
     let located = locate(core, from, SyncMode::ByInterval).await?;
-    found(&located, from)?;
-    let located = locate(core, to, SyncMode::ByInterval).await?;
+    if !found(&located, from)?.is_directory() {
+        let located = locate(core, from, SyncMode::Now).await?;
+        found(&located, from)?;
+    }
+    let located = locate(core, to, SyncMode::Now).await?;
     let target = located.resolved.found().map(|step| &step.inode);
     if target.is_some_and(|inode| inode.is_directory()) {
-        // The store is asked now: what a minute-old listing does not know would be mixed with what moves in.
         load_entries(core, to, &located, SyncMode::Now).await?;
     } else if let Some(parent) = to.parent() {
         locate(core, &parent, SyncMode::ByInterval).await?;
@@ -120,48 +129,52 @@ async fn intent_of(core: &Core, id: &Request) -> Result<Option<RenameIntent>> {
 }
 
 /// Brings an intent to its end. The caller holds the locks of both paths.
-async fn drive(core: &Arc<Core>, intent: RenameIntent, id: Option<Request>) -> Result<Payload> {
+async fn drive(core: &Arc<Core>, intent: RenameIntent, id: Option<Request>, run: Run) -> Result<Payload> {
     let id = id.unwrap_or(Request { client: intent.client, sequence: intent.sequence, acked_below: 0 });
     let mount = core
         .mounts
         .get(MountId(intent.mount))
         .ok_or_else(|| WireError::new(ErrorKind::NotFound, format!("the mount of rename {} was removed", intent.id)))?;
-    let reply = match intent.phase() {
-        IntentPhase::Copying => move_and_commit(core, &mount, &intent, id).await?,
+    let reply = match (intent.phase(), core.replied(&id).await?) {
+        (IntentPhase::Undoing, _) => {
+            finish::undo(core, &mount, &intent).await;
+            return Err(WireError::new(
+                ErrorKind::Unavailable,
+                format!("the rename of {} failed and was undone", String::from_utf8_lossy(&intent.from)),
+            )
+            .with_hint("send it again"));
+        }
+        // Its client was told that it failed, or will be.
+        (IntentPhase::Copying, Some(Err(refused))) => {
+            return Err(give_up(core, &mount, &intent, refused.error).await);
+        }
+        (IntentPhase::Copying, _) => move_and_commit(core, &mount, &intent, id, run).await?,
         // Committed before: the reply is the request's.
-        IntentPhase::Cleaning => match core.replied(&id).await? {
-            Some(reply) => reply?,
-            None => Payload::Done(Default::default()),
-        },
+        (IntentPhase::Cleaning, Some(reply)) => reply?,
+        (IntentPhase::Cleaning, None) => Payload::Done(Default::default()),
     };
     crate::fault::point("rename: committed, not cleaned")?;
-    clean(core, &mount, &intent).await;
+    finish::clean(core, &mount, &intent).await;
     Ok(reply)
 }
 
-async fn move_and_commit(core: &Arc<Core>, mount: &Mounted, intent: &RenameIntent, id: Request) -> Result<Payload> {
-    let replaces = target_exists(core, intent)?;
-    let moved = match move_objects(core, mount, intent).await {
-        Ok(moved) => moved,
-        Err(error) => {
-            undo(core, mount, intent, replaces).await;
-            return Err(error);
-        }
+async fn move_and_commit(
+    core: &Arc<Core>,
+    mount: &Mounted,
+    intent: &RenameIntent,
+    id: Request,
+    run: Run,
+) -> Result<Payload> {
+    let tag = match move_objects(core, mount, intent, run).await {
+        Ok(tag) => tag,
+        Err(error) => return Err(give_up(core, mount, intent, error).await),
     };
     crate::fault::point("rename: moved, not committed")?;
-    let command = CommitRename {
-        intent: intent.id,
-        tag: moved.as_ref().map_or_else(String::new, |meta| meta.tag.0.clone()),
-        modified_ms: 0,
-    };
+    let command = CommitRename { intent: intent.id, tag, modified_ms: 0 };
     match core.propose_for(id, command).await {
         Ok(payload) => Ok(payload),
-        Err(refused) => {
-            if is_certain(&refused) {
-                undo(core, mount, intent, replaces).await;
-            }
-            Err(refused.error)
-        }
+        Err(refused) if is_certain(&refused) => Err(give_up(core, mount, intent, refused.error).await),
+        Err(refused) => Err(refused.error),
     }
 }
 
@@ -170,30 +183,40 @@ fn is_certain(refused: &Refused) -> bool {
     !matches!(refused.error.kind, ErrorKind::Unavailable | ErrorKind::DeadlineExceeded)
 }
 
-fn target_exists(core: &Core, intent: &RenameIntent) -> Result<bool> {
-    let to = parse_path(&intent.to)?;
-    let resolved = query::resolve(&*core.glance(), &to).map_err(state_error)?;
-    Ok(resolved.found().is_some())
+/// Gives up an intent that failed; the error for its client. Before anybody hears of a failure, it is recorded that the rename does not happen any more.
+async fn give_up(core: &Arc<Core>, mount: &Mounted, intent: &RenameIntent, error: WireError) -> WireError {
+    match core.propose(UndoRename { intent: intent.id }).await {
+        Ok(Payload::Intent(intent)) => {
+            if crate::fault::point("rename: given up, not undone").is_ok() {
+                finish::undo(core, mount, &intent).await;
+            }
+            error
+        }
+        outcome => {
+            tracing::warn!(intent = intent.id, ?outcome, "a failed rename could not be given up yet");
+            let path = String::from_utf8_lossy(&intent.from);
+            WireError::new(ErrorKind::Unavailable, format!("whether {path} is renamed is not known yet: {error}"))
+                .with_hint("send the same request again")
+        }
+    }
 }
 
-/// Has the store show the objects at the target. For a file the store's metadata of it there.
-async fn move_objects(core: &Arc<Core>, mount: &Mounted, intent: &RenameIntent) -> Result<Option<ObjectMeta>> {
+/// Has the store show the objects at the target. For a file its version there.
+async fn move_objects(core: &Core, mount: &Mounted, intent: &RenameIntent, run: Run) -> Result<String> {
     let store = mount.store()?;
-    let (from, to) = (&intent.from_key, &intent.to_key);
     if store.capabilities().native_rename {
         rename_at_once(store, intent).await?;
-    } else if intent.directory {
-        copy_below(core, store, from, to).await?;
-    } else {
-        let meta = store.stat(from).await.map_err(store_error)?;
-        let meta = meta.ok_or_else(|| missing(intent))?;
-        copy_file(store, from.clone(), to.clone(), &meta).await?;
+        if intent.directory {
+            return Ok(String::new());
+        }
+        let meta = store.stat(&intent.to_key).await.map_err(store_error)?;
+        return meta.map(|meta| meta.tag.0).ok_or_else(|| missing(intent));
     }
-    if intent.directory {
-        return Ok(None);
+    let copies = Copies { core, store, intent, resumed: run == Run::Again };
+    match intent.directory {
+        true => copies.tree().await.map(|()| String::new()),
+        false => copies.file().await,
     }
-    let meta = store.stat(to).await.map_err(store_error)?;
-    meta.map(Some).ok_or_else(|| missing(intent))
 }
 
 fn missing(intent: &RenameIntent) -> WireError {
@@ -214,177 +237,6 @@ async fn rename_at_once(store: &Arc<dyn Ufs>, intent: &RenameIntent) -> Result<(
     }
 }
 
-async fn copy_file(store: &Arc<dyn Ufs>, from: Bytes, to: Bytes, meta: &ObjectMeta) -> Result<()> {
-    store.copy(&from, &to, &meta.expected(), &PutCondition::None).await.map_err(store_error)?;
-    metrics::counter!(names::RENAME_COPIES).increment(1);
-    Ok(())
-}
-
-/// One directory on the way down.
-struct Frame {
-    from: Bytes,
-    to: Bytes,
-    directories: Vec<Bytes>,
-    cursor: Option<ListCursor>,
-    ended: bool,
-    empty: bool,
-}
-
-impl Frame {
-    fn new(from: Bytes, to: Bytes) -> Frame {
-        Frame { from, to, directories: Vec::new(), cursor: None, ended: false, empty: true }
-    }
-
-    fn below(&self, name: &[u8]) -> Frame {
-        Frame::new(join(&self.from, name), join(&self.to, name))
-    }
-
-    /// The files of the next page; its directories are kept. None at the end.
-    async fn fill(&mut self, store: &Arc<dyn Ufs>) -> Result<Option<Vec<(Bytes, ObjectMeta)>>> {
-        if self.ended {
-            return Ok(None);
-        }
-        let page = match store.list(&self.from, self.cursor.as_ref(), PAGE_LEN).await {
-            Err(UfsError::NotFound(_)) => Default::default(),
-            page => page.map_err(store_error)?,
-        };
-        self.ended = page.next.is_none();
-        self.cursor = page.next;
-        self.empty &= page.entries.is_empty();
-        let mut files = Vec::new();
-        for entry in page.entries {
-            match entry.meta.kind {
-                ObjectKind::Directory => self.directories.push(entry.name),
-                ObjectKind::File => files.push((entry.name, entry.meta)),
-            }
-        }
-        // What a file of the same name hides moves along.
-        let hidden = page.hidden.into_iter();
-        let hidden = hidden.filter(|hidden| hidden.kind == ObjectKind::Directory);
-        self.directories.extend(hidden.map(|hidden| hidden.name));
-        Ok(Some(files))
-    }
-}
-
-/// Copies everything below a directory, several objects at a time; empty directories get markers.
-async fn copy_below(core: &Core, store: &Arc<dyn Ufs>, from: &Bytes, to: &Bytes) -> Result<()> {
-    let mut frames = vec![Frame::new(from.clone(), to.clone())];
-    while let Some(frame) = frames.last_mut() {
-        if let Some(name) = frame.directories.pop() {
-            let below = frame.below(&name);
-            frames.push(below);
-            continue;
-        }
-        let Some(files) = frame.fill(store).await? else {
-            if frame.empty || frame.to == *to {
-                store.make_directory(&frame.to).await.map_err(store_error)?;
-            }
-            frames.pop();
-            continue;
-        };
-        let (from, to) = (frame.from.clone(), frame.to.clone());
-        stream::iter(files)
-            .map(|(name, meta)| {
-                let (from, to) = (join(&from, &name), join(&to, &name));
-                async move { copy_file(store, from, to, &meta).await }
-            })
-            .buffer_unordered(core.settings.rename_copies.max(1))
-            .try_collect::<()>()
-            .await?;
-    }
-    Ok(())
-}
-
-/// Deletes the source's objects of a committed intent and ends it; what fails is tried again in the background.
-async fn clean(core: &Arc<Core>, mount: &Mounted, intent: &RenameIntent) {
-    let outcome = async {
-        let store = mount.store()?;
-        if !store.capabilities().native_rename {
-            if let Some(slash) = intent.from_key.iter().rposition(|byte| *byte == b'/') {
-                mark_if_empty(core, mount, &intent.from_key[..slash]).await?;
-            }
-            delete_all(core, store, &intent.from_key, intent.directory).await?;
-        }
-        core.propose(EndRename { intent: intent.id }).await?;
-        Ok::<(), WireError>(())
-    };
-    if let Err(error) = outcome.await {
-        metrics::counter!(names::BACKGROUND_FAILURES, "task" => "rename").increment(1);
-        tracing::warn!(intent = intent.id, %error, "a rename's source cannot be deleted yet");
-    }
-    core.work.unblocked.notify_waiters();
-}
-
-async fn delete_all(core: &Arc<Core>, store: &Arc<dyn Ufs>, key: &Bytes, directory: bool) -> Result<()> {
-    if directory {
-        delete_below(core, store, key).await?;
-        return delete_marker(store, key).await;
-    }
-    for outcome in store.delete(&[DeleteTarget::file(key.clone())]).await.map_err(store_error)? {
-        outcome.map_err(store_error)?;
-    }
-    Ok(())
-}
-
-/// Gives up an intent that was not committed: takes copies away where nothing stood before, then ends it. When that fails the background
-/// tries the rename itself again.
-async fn undo(core: &Arc<Core>, mount: &Mounted, intent: &RenameIntent, replaces: bool) {
-    let outcome = async {
-        let store = mount.store()?;
-        if store.capabilities().native_rename {
-            undo_at_once(store, intent).await?;
-        } else if intent.directory {
-            delete_copies(store, &intent.from_key, &intent.to_key, replaces).await?;
-        } else if !replaces {
-            delete_all(core, store, &intent.to_key, false).await?;
-        }
-        core.propose(EndRename { intent: intent.id }).await?;
-        Ok::<(), WireError>(())
-    };
-    if let Err(error) = outcome.await {
-        metrics::counter!(names::BACKGROUND_FAILURES, "task" => "rename").increment(1);
-        tracing::warn!(intent = intent.id, %error, "a rename cannot be undone yet");
-    }
-    // Both places are to be looked at again.
-    core.freshness.forget_mount(mount.id(), std::time::Instant::now());
-    core.work.unblocked.notify_waiters();
-}
-
-/// Deletes the copies of what the source still has, and nothing else; with `keep_top` the target directory itself stays.
-async fn delete_copies(store: &Arc<dyn Ufs>, from: &Bytes, to: &Bytes, keep_top: bool) -> Result<()> {
-    let mut frames = vec![Frame::new(from.clone(), to.clone())];
-    while let Some(frame) = frames.last_mut() {
-        if let Some(name) = frame.directories.pop() {
-            let below = frame.below(&name);
-            frames.push(below);
-            continue;
-        }
-        let targets: Vec<DeleteTarget> = match frame.fill(store).await? {
-            Some(files) => files.iter().map(|(name, _)| DeleteTarget::file(join(&frame.to, name))).collect(),
-            None => {
-                let to = frames.pop().map(|frame| frame.to);
-                let keep = keep_top && frames.is_empty();
-                let to = to.filter(|_| !keep);
-                to.map(DeleteTarget::directory).into_iter().collect()
-            }
-        };
-        for outcome in store.delete(&targets).await.map_err(store_error)? {
-            outcome.map_err(store_error)?;
-        }
-    }
-    Ok(())
-}
-
-/// Renames back what was renamed, when the source is gone and the target there.
-async fn undo_at_once(store: &Arc<dyn Ufs>, intent: &RenameIntent) -> Result<()> {
-    let source = store.stat(&intent.from_key).await.map_err(store_error)?;
-    let target = store.stat(&intent.to_key).await.map_err(store_error)?;
-    if source.is_none() && target.is_some_and(|meta| meta.is_directory() == intent.directory) {
-        store.rename(&intent.to_key, &intent.from_key).await.map_err(store_error)?;
-    }
-    Ok(())
-}
-
 fn reply_of(payload: Payload) -> Result<v1::RenameReply> {
     match payload {
         Payload::Renamed(_) | Payload::Done(_) => Ok(v1::RenameReply {}),
@@ -394,18 +246,37 @@ fn reply_of(payload: Payload) -> Result<v1::RenameReply> {
 
 /// Brings intents to their end that a crash or a failing store has left, until told to stop.
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
+    let mut lanes = Lanes::new("rename");
     loop {
-        if let Err(error) = resume(&core).await {
+        if let Err(error) = begin_passes(&core, &mut lanes).await {
             tracing::warn!(%error, "unfinished renames cannot be looked at for now");
         }
-        if stop.run_until_cancelled(tokio::time::sleep(RETRY_PAUSE)).await.is_none() {
-            return;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = lanes.ended() => {}
+            () = tokio::time::sleep(RETRY_PAUSE) => {}
         }
     }
 }
 
-async fn resume(core: &Arc<Core>) -> Result<()> {
-    let intents = query::rename_intents(&*core.read().await?).map_err(state_error)?;
+/// Begins a pass for each mount that has intents.
+async fn begin_passes(core: &Arc<Core>, lanes: &mut Lanes) -> Result<()> {
+    let snapshot = core.read().await?;
+    let intents = query::rename_intents(&*snapshot).map_err(state_error)?;
+    copy::forget_leftovers(core, &snapshot, &intents).await?;
+    drop(snapshot);
+    for intent in &intents {
+        let mount = MountId(intent.mount);
+        if lanes.is_free(mount) {
+            let own = intents.iter().filter(|other| other.mount == intent.mount).cloned().collect();
+            lanes.begin(mount, resume(Arc::clone(core), own));
+        }
+    }
+    Ok(())
+}
+
+async fn resume(core: Arc<Core>, intents: Vec<RenameIntent>) -> Result<()> {
+    let mut failed = None;
     for intent in intents {
         let (from, to) = (parse_path(&intent.from)?, parse_path(&intent.to)?);
         // Whoever drives it now holds these.
@@ -414,10 +285,19 @@ async fn resume(core: &Arc<Core>) -> Result<()> {
         let Some(intent) = intents.into_iter().find(|other| other.id == intent.id) else {
             continue;
         };
-        if let Err(error) = drive(core, intent, None).await {
-            metrics::counter!(names::BACKGROUND_FAILURES, "task" => "rename").increment(1);
-            tracing::warn!(%error, "an unfinished rename goes on later");
+        let id = intent.id;
+        match intent.phase() {
+            IntentPhase::Undoing => {
+                if let Some(mount) = core.mounts.get(MountId(intent.mount)) {
+                    finish::undo(&core, &mount, &intent).await;
+                }
+            }
+            _ => failed = drive(&core, intent, None, Run::Again).await.err().or(failed),
+        }
+        let intents = query::rename_intents(&*core.glance()).map_err(state_error)?;
+        if intents.iter().any(|other| other.id == id) {
+            failed.get_or_insert_with(|| WireError::new(ErrorKind::Unavailable, format!("rename {id} is not over")));
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }

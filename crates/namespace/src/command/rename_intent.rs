@@ -1,4 +1,4 @@
-//! A rename that the store cannot do in one step, in three commands.
+//! A rename that the store cannot do in one step: begun, then committed or undone, then ended.
 
 use crate::command::rename::Checked;
 use crate::keys;
@@ -45,6 +45,15 @@ pub struct CommitRename {
     pub modified_ms: u64,
 }
 
+/// Gives a rename up that was not committed: from now on it can only be undone, also after a crash. No error when it is being undone already.
+/// Reply: [`crate::reply::Payload::Intent`].
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct UndoRename {
+    /// Which intent.
+    #[prost(uint64, tag = "1")]
+    pub intent: u64,
+}
+
 /// Ends an intent: the source's objects are deleted, or, of an intent that was not committed, the copies.
 /// No error when it has ended already. Reply: [`crate::reply::Payload::Done`].
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
@@ -89,6 +98,10 @@ impl BeginRename {
             client: self.client,
             sequence: self.sequence,
             directory: inode.is_directory(),
+            source_tag: inode.tag.clone(),
+            source_length: inode.length,
+            replaces: to.found().is_some(),
+            replaced_tag: to.found().map(|step| step.inode.tag.clone()).unwrap_or_default(),
         })
     }
 }
@@ -116,8 +129,21 @@ impl CommitRename {
 }
 
 fn not_copying(intent: u64) -> Refusal {
-    let message = format!("rename {intent} has been committed or has ended already");
+    let message = format!("rename {intent} has been committed, given up or ended already");
     Refusal::new(ErrorKind::Conflict, message).because(Reason::Plain)
+}
+
+impl UndoRename {
+    pub(super) fn apply(&self, tx: &mut Tx) -> Result<Payload, Stop> {
+        let mut intent = keys::intent::get(&tx.pending, self.intent)?
+            .filter(|intent| intent.phase() != IntentPhase::Cleaning)
+            .ok_or_else(|| not_copying(self.intent))?;
+        if intent.phase() == IntentPhase::Copying {
+            intent.set_phase(IntentPhase::Undoing);
+            keys::intent::put(&mut tx.pending, &intent);
+        }
+        Ok(Payload::Intent(intent))
+    }
 }
 
 impl EndRename {

@@ -44,6 +44,24 @@ pub(crate) fn remove(pending: &mut Pending, mount: u32, path: &[u8], blocker: Bl
     Ok(0)
 }
 
+/// Those of a mount whose keys come after `after`, in order.
+pub(crate) fn scan<'a>(
+    read: &'a dyn Read,
+    mount: u32,
+    after: Option<&[u8]>,
+) -> impl Iterator<Item = Result<(Bytes, Blockers)>> + 'a {
+    let prefix = key_of(mount, b"");
+    let key_at = prefix.len();
+    let range = match after {
+        Some(after) => KeyRange::prefix(prefix).after(&key_of(mount, after)),
+        None => KeyRange::prefix(prefix),
+    };
+    read.scan(range, Direction::Forward).map(move |row| {
+        let (key, value) = row?;
+        Ok((key.slice(key_at..), super::decode(&key, value)?))
+    })
+}
+
 /// What blocks this key or one above it, the nearest.
 pub(crate) fn at_or_above(read: &dyn Read, mount: u32, path: &[u8]) -> Result<Option<Blockers>> {
     let mut at = path;

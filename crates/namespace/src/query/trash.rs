@@ -1,16 +1,31 @@
 //! What was deleted and is not purged yet.
 
 use super::{Result, Step, Walk, join_key};
-use crate::record::TrashEntry;
+use crate::record::{Blockers, TrashEntry};
 use crate::{Inode, TRASH, keys};
 use bytes::Bytes;
-use forebay_base::InodeId;
+use forebay_base::{InodeId, MountId};
 use forebay_metastore::Read;
 
 /// Trash entries with numbers greater than `after` (0: from the first), at most `limit`.
 pub fn trash(read: &dyn Read, after: u64, limit: usize) -> Result<Vec<TrashEntry>> {
     let from = after.saturating_add(1);
     keys::trash::scan(read, from).take(limit).collect()
+}
+
+/// The trash entries of a mount whose objects are to be deleted, by their keys in its store: those of the keys after `after`, of about `limit` keys.
+pub fn trash_of_mount(read: &dyn Read, mount: MountId, after: Option<&[u8]>, limit: usize) -> Result<Vec<TrashEntry>> {
+    let mut entries = Vec::new();
+    for blocked in keys::blocker::scan(read, mount.0, after).filter(holds_trash).take(limit) {
+        for id in blocked?.1.trash {
+            entries.extend(keys::trash::get(read, id)?);
+        }
+    }
+    Ok(entries)
+}
+
+fn holds_trash(blocked: &Result<(Bytes, Blockers)>) -> bool {
+    blocked.as_ref().map_or(true, |(_, blockers)| !blockers.trash.is_empty())
 }
 
 /// One inode of a trash entry.

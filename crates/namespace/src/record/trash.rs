@@ -20,6 +20,9 @@ pub struct TrashEntry {
     /// The log time of the deletion.
     #[prost(uint64, tag = "5")]
     pub deleted_ms: u64,
+    /// It was being written when it was deleted: the store may have the new content, under a mark that nobody knew yet.
+    #[prost(bool, tag = "6")]
+    pub was_being_written: bool,
 }
 
 /// Why a key of a store may not be loaded or created for now.

@@ -23,7 +23,7 @@ pub(crate) fn discard(tx: &mut Tx, step: &Step, mount: u32, key: &[u8], purge_st
         0 => None,
         write => release_write(tx, write)?,
     };
-    inode.write = 0;
+    let was_being_written = std::mem::take(&mut inode.write) != 0;
     keys::inode::delete(&mut tx.pending, step.parent.0, &step.name);
     if !purge_store && !inode.is_directory() {
         tx.state.counters.inodes -= 1;
@@ -40,6 +40,7 @@ pub(crate) fn discard(tx: &mut Tx, step: &Step, mount: u32, key: &[u8], purge_st
         key: bytes::Bytes::copy_from_slice(key),
         purge_store,
         deleted_ms: tx.now_ms(),
+        was_being_written,
     };
     keys::trash::put(&mut tx.pending, &entry);
     tx.state.counters.trash_entries += 1;

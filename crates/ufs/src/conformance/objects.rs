@@ -1,7 +1,7 @@
 //! Single objects: stat, put, read, conditions, delete, copy, rename, directories, names.
 
 use super::{Suite, assert_fails, collect, pattern};
-use crate::{DeleteTarget, Expected, ObjectKind, PutCondition};
+use crate::{DeleteCondition, DeleteTarget, Expected, ObjectKind, PutCondition};
 use bytes::Bytes;
 use forebay_base::VersionTag;
 use futures::future::join_all;
@@ -13,9 +13,11 @@ pub(super) async fn run(suite: &Suite) {
     put_conditions(suite).await;
     writers_race(suite).await;
     delete(suite).await;
+    delete_of_a_version(suite).await;
     copy(suite).await;
     rename(suite).await;
     directories(suite).await;
+    markers(suite).await;
     names(suite).await;
     bad_keys(suite).await;
 }
@@ -140,6 +142,39 @@ async fn delete(suite: &Suite) {
     suite.clear("cf-delete").await;
 }
 
+async fn delete_of_a_version(suite: &Suite) {
+    type Condition = fn(VersionTag) -> DeleteCondition;
+    suite.put("cf-delver/stays", "x").await;
+    let old = suite.put("cf-delver/a", "the first content").await;
+    let new = suite.put("cf-delver/a", "the other content").await;
+    let conditions: [(Condition, bool); 2] =
+        [(DeleteCondition::IfTag, true), (DeleteCondition::IfListed, suite.holds.deletes_if_listed)];
+    for (condition, compared) in conditions {
+        let doomed =
+            |name: &str, tag: &VersionTag| DeleteTarget::file(format!("cf-delver/{name}")).when(condition(tag.clone()));
+        if compared {
+            let result = suite.store.delete(&[doomed("a", &old.tag)]).await.expect("delete").pop();
+            assert_fails!(result.expect("one result"), VersionChanged, "deleting another version");
+        }
+        assert_eq!(suite.content("cf-delver/a").await, b"the other content");
+        let (b, c) = (suite.put("cf-delver/b", "b").await, suite.put("cf-delver/c", "c").await);
+        let mut targets = vec![doomed("b", &b.tag), doomed("missing", &b.tag), doomed("c", &c.tag)];
+        if compared {
+            targets.insert(1, doomed("a", &old.tag));
+        }
+        for (target, result) in targets.iter().zip(suite.store.delete(&targets).await.expect("delete")) {
+            match target.key.ends_with(b"a") {
+                true => assert_fails!(result, VersionChanged, "deleting another version among others"),
+                false => result.unwrap_or_else(|error| panic!("delete {target:?}: {error}")),
+            }
+        }
+        assert_eq!(suite.list("cf-delver", 10).await, ["a", "stays"]);
+    }
+    suite.delete(&[DeleteTarget::file("cf-delver/a").when(DeleteCondition::IfTag(new.tag))]).await;
+    assert_eq!(suite.list("cf-delver", 10).await, ["stays"]);
+    suite.clear("cf-delver").await;
+}
+
 async fn copy(suite: &Suite) {
     let source = suite.put("cf-copy/source", pattern(3, 100_000)).await;
     let target = suite
@@ -203,6 +238,37 @@ async fn directories(suite: &Suite) {
     }
     assert_eq!(suite.content("cf-dir/full/file").await, b"x");
     suite.clear("cf-dir").await;
+}
+
+/// The object that marks a directory, apart from the directory that it marks.
+async fn markers(suite: &Suite) {
+    let store = &suite.store;
+    if store.capabilities().real_directories || !suite.holds.made_directories {
+        return;
+    }
+    store.make_directory(b"cf-mark/from").await.expect("make");
+    suite.put("cf-mark/from/file", "x").await;
+    assert_eq!(store.stat_object(b"cf-mark/from", ObjectKind::File).await.expect("stat"), None);
+    assert_eq!(store.stat_object(b"cf-mark/to", ObjectKind::Directory).await.expect("stat"), None);
+    let marker = store.stat_object(b"cf-mark/from", ObjectKind::Directory).await.expect("stat").expect("the marker");
+    assert_eq!(marker.length, 0);
+    let page = suite.list_from("cf-mark/from", None, 10).await;
+    assert_eq!(page.marker.map(|marker| marker.tag), Some(marker.tag.clone()), "the first page names it");
+    let (expected, absent) = (marker.expected(), PutCondition::IfAbsent);
+    store.copy_marker(b"cf-mark/from", b"cf-mark/to", &expected, &absent).await.expect("copy");
+    assert!(suite.stat("cf-mark/to").await.expect("the copy").is_directory());
+    let copied = store.copy_marker(b"cf-mark/from", b"cf-mark/to", &expected, &absent).await;
+    assert_fails!(copied, AlreadyExists, "copying over a marker");
+    let wrong = DeleteCondition::IfTag(VersionTag("no-such-tag".into()));
+    let result = store.delete(&[DeleteTarget::directory("cf-mark/to").when(wrong)]).await.expect("delete").pop();
+    assert_fails!(result.expect("one result"), VersionChanged, "deleting another marker");
+    assert!(suite.stat("cf-mark/to").await.is_some());
+    // An implied directory stays once it is made, though its last entry goes.
+    suite.put("cf-mark/implied/file", "x").await;
+    store.make_directory(b"cf-mark/implied").await.expect("make what is implied");
+    suite.delete_file("cf-mark/implied/file").await;
+    assert!(suite.stat("cf-mark/implied").await.expect("it stays").is_directory());
+    suite.clear("cf-mark").await;
 }
 
 async fn names(suite: &Suite) {

@@ -1,20 +1,17 @@
-//! Single objects: HEAD, PUT, DELETE, COPY.
+//! Single objects: HEAD, PUT, COPY.
 
 use super::answer::Refusal;
-use super::http::{Call, Failed, Http, Reply};
+use super::http::{Call, Http, Reply};
 use super::{body, encode, meta, wire};
 use crate::failure::At;
 use crate::{Expected, ObjectKind, ObjectMeta, PutCondition, UfsError, UfsResult};
 use bytes::Bytes;
 use forebay_base::VersionTag;
-use futures::{StreamExt, stream};
 use http::Method;
 use md5::{Digest, Md5};
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Requests at the same time for the keys of one batch that go one by one.
-const DELETES_AT_ONCE: usize = 16;
 /// A store copies at least so many bytes a second.
 const COPY_RATE_MIN: u64 = 8 << 20;
 
@@ -121,87 +118,6 @@ async fn own_write(http: &Http, at: At<'_>, key: &str, chunks: &[Bytes]) -> UfsR
 pub(super) fn written(reply: &Reply, etag: &str, length: u64) -> ObjectMeta {
     let modified_ms = meta::answered_ms(&reply.headers);
     ObjectMeta { kind: ObjectKind::File, length, modified_ms, tag: meta::tag(etag, modified_ms, length) }
-}
-
-/// Deletes one key.
-async fn delete_one(http: &Http, at: At<'_>, key: &str) -> UfsResult<()> {
-    match http.fetch(Call::new(at, "DeleteObject", Method::DELETE, Some(key))).await {
-        Ok(_) => Ok(()),
-        // Some stores say so when two clients delete at once; S3 does not.
-        Err(failed) if failed.refusal().is_some_and(Refusal::is_missing_key) => Ok(()),
-        Err(failed) => Err(failed.general(at)),
-    }
-}
-
-/// Deletes up to 1,000 keys; the answers in their order.
-pub(super) async fn delete(http: &Http, targets: &[(At<'_>, String)]) -> Vec<UfsResult<()>> {
-    if targets.len() > 1 {
-        let escaped: Option<Vec<String>> = targets.iter().map(|(_, key)| writable(key)).collect();
-        if let Some(escaped) = escaped {
-            match delete_batch(http, targets, &escaped).await {
-                Ok(results) => return results,
-                Err(failed) if is_unsupported(&failed) => {}
-                Err(failed) => {
-                    return targets.iter().map(|(at, _)| Err(failed.error.clone().general(*at))).collect();
-                }
-            }
-        }
-    }
-    let singles = targets.iter().map(|(at, key)| delete_one(http, *at, key));
-    stream::iter(singles.collect::<Vec<_>>()).buffered(DELETES_AT_ONCE).collect().await
-}
-
-fn is_unsupported(failed: &Failed) -> bool {
-    failed.refusal().is_some_and(|refusal| matches!(refusal.status.as_u16(), 405 | 501))
-}
-
-/// A key for XML, unless readers on the other side may change it.
-fn writable(key: &str) -> Option<String> {
-    (key.trim() == key).then(|| encode::xml(key)).flatten()
-}
-
-async fn delete_batch(
-    http: &Http,
-    targets: &[(At<'_>, String)],
-    escaped: &[String],
-) -> Result<Vec<UfsResult<()>>, Failed> {
-    use base64::Engine;
-    let at = targets[0].0;
-    let body = Bytes::from(wire::delete(escaped));
-    let md5 = base64::engine::general_purpose::STANDARD.encode(Md5::digest(&body));
-    let call = Call::new(at, "DeleteObjects", Method::POST, None)
-        .query("delete", "")
-        .header("content-md5", &md5)
-        .header("content-type", "application/xml")
-        .body(vec![body]);
-    let reply = http.fetch(call).await?;
-    let answer: wire::Deletions = match reply.xml(at) {
-        Ok(answer) => answer,
-        Err(error) => {
-            return Ok(targets.iter().map(|_| Err(error.clone())).collect());
-        }
-    };
-    let result = |(at, key): &(At<'_>, String)| {
-        if let Some(error) = answer.error.iter().find(|error| error.key == *key) {
-            return deletion_error(*at, error);
-        }
-        match answer.deleted.iter().any(|deleted| deleted.key == *key) {
-            true => Ok(()),
-            false => Err(at.fail(UfsError::Protocol, "the store does not say whether it is deleted", "")),
-        }
-    };
-    Ok(targets.iter().map(result).collect())
-}
-
-fn deletion_error(at: At<'_>, error: &wire::DeleteError) -> UfsResult<()> {
-    let status = match error.code.as_str() {
-        "NoSuchKey" => return Ok(()),
-        "AccessDenied" => http::StatusCode::FORBIDDEN,
-        "InternalError" | "SlowDown" => http::StatusCode::SERVICE_UNAVAILABLE,
-        _ => http::StatusCode::BAD_REQUEST,
-    };
-    let refusal = Refusal { status, code: error.code.clone(), message: error.message.clone(), region: None };
-    Err(refusal.general(at))
 }
 
 /// What is copied.

@@ -131,11 +131,21 @@ pub(super) fn complete(parts: &[(u32, &str, Option<&str>)]) -> String {
     body
 }
 
-/// Keys to delete, already escaped.
-pub(super) fn delete(keys: &[String]) -> String {
+/// A key to delete, and the version that may go, already escaped.
+pub(super) struct Deletion {
+    pub(super) key: String,
+    pub(super) etag: Option<String>,
+}
+
+/// The keys to delete.
+pub(super) fn delete(deletions: &[Deletion]) -> String {
     let mut body = String::from("<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
-    for key in keys {
-        body.push_str(&format!("<Object><Key>{key}</Key></Object>"));
+    for Deletion { key, etag } in deletions {
+        body.push_str(&format!("<Object><Key>{key}</Key>"));
+        if let Some(etag) = etag {
+            body.push_str(&format!("<ETag>{etag}</ETag>"));
+        }
+        body.push_str("</Object>");
     }
     body.push_str("</Delete>");
     body
