@@ -122,7 +122,7 @@ async fn what_is_wrong_with_a_bucket_is_said() {
     let mut away = spec(server.access(), "s3://data", "0");
     away.options.insert("endpoint".into(), "http://127.0.0.1:1".into());
     let away = add(&fixture, "/a", away).await.unwrap_err();
-    assert_eq!(away.kind, ErrorKind::Unavailable, "{away:?}");
+    assert_eq!(away.kind, ErrorKind::InvalidArgument, "what was given may be wrong: {away:?}");
     assert!(away.message.contains("127.0.0.1:1"), "{away:?}");
     add(&fixture, "/a", spec(server.access(), "s3://data", "0")).await.unwrap();
     assert_eq!(keys(&server).await, [""; 0], "the check leaves nothing");
