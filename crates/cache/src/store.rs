@@ -73,6 +73,12 @@ impl PageStore {
         self.inner.reserve(file, meta, pages)
     }
 
+    /// Whether some directory could take `len` bytes at all: it is in use for writing, and so large. A hint that costs nothing; [`PageStore::reserve`]
+    /// has the last word.
+    pub fn can_store(&self, len: u64) -> bool {
+        self.inner.dirs.iter().any(|dir| dir.is_writable() && dir.could_hold(len))
+    }
+
     /// Forgets one version of a file (*blocking*). Readers that have it pinned or leased keep their bytes.
     pub fn drop_file(&self, file: FileId) {
         self.inner.drop_file(file);

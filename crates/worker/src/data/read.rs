@@ -8,7 +8,8 @@ use crate::error::{ConnectionError, RequestError};
 use crate::fetch::demand::{self, Demand};
 use crate::fetch::feed::{Feed, Origin};
 use crate::fetch::fill::{first_run, missed_bytes, verify};
-use crate::fetch::flight::Outcome;
+use crate::fetch::flight::{Outcome, Ready};
+use crate::fetch::page::PageBytes;
 use crate::file::TicketFile;
 use crate::metrics as names;
 use crate::node::{Node, permits_for};
@@ -17,6 +18,7 @@ use forebay_proto::frame::{READ_LEN_MAX, ReadHead};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::SemaphorePermit;
 
 /// Longest body of a frame that goes past the cache.
 const THROUGH_FRAME_LEN: u64 = 512 << 10;
@@ -46,6 +48,13 @@ pub(crate) enum Ended {
     Sent,
     /// Not yet.
     Unsent,
+}
+
+/// What a reader that waited for a page has of it.
+enum Waited<'a> {
+    /// Its bytes, and the right to hold them.
+    InMemory(PageBytes, SemaphorePermit<'a>),
+    Ended(Outcome),
 }
 
 /// Answers one `Read`.
@@ -142,7 +151,11 @@ impl<'a> Reader<'a> {
                     }
                 }
                 Run::Missing { .. } if self.head.cached_only => break,
-                Run::Missing { range, .. } => self.missing(reply, page, range).await?,
+                Run::Missing { range, .. } => {
+                    if self.missing(reply, page, range).await? == Ended::Sent {
+                        return Ok(Ended::Sent);
+                    }
+                }
             }
         }
         Ok(Ended::Unsent)
@@ -193,26 +206,62 @@ impl<'a> Reader<'a> {
     }
 
     /// Waits for the page that the rest begins in, or gets the bytes past the cache. `missing` is where the rest begins.
-    async fn missing(&mut self, reply: &mut Reply<'_>, page: u32, missing: Range<u64>) -> Result<(), Failure> {
+    async fn missing(&mut self, reply: &mut Reply<'_>, page: u32, missing: Range<u64>) -> Result<Ended, Failure> {
         if self.head.no_cache || self.tries >= TRIES_MAX {
-            return self.through(reply, missing).await;
+            return self.through(reply, missing).await.map(|()| Ended::Unsent);
         }
         let rest = self.rest.clone();
         let mut demand = self.demand.take().unwrap_or_else(|| Demand::new(self.node, &self.file, &rest, self.origin()));
         demand.plan_from(page);
         self.read_ahead();
-        let waited = reply.while_waiting(self.rest.start, demand.wait_for(page)).await;
-        let outcome = waited.map_err(Failure::Connection)?;
-        if outcome.is_none() {
+        let waited = reply.while_waiting(self.rest.start, self.wait_for(&demand, page)).await;
+        let ready = waited.map_err(Failure::Connection)?;
+        if ready.is_none() {
             demand.plan_again(page);
         }
         self.demand = Some(demand);
         self.tries += 1;
-        match outcome {
-            None | Some(Outcome::Stored) => Ok(()),
-            Some(Outcome::NotStored) => self.through(reply, missing).await,
-            Some(Outcome::Failed(error)) => Err(error.into()),
+        match ready {
+            None | Some(Waited::Ended(Outcome::Stored)) => Ok(Ended::Unsent),
+            Some(Waited::InMemory(bytes, _memory)) => self.in_memory(reply, page, bytes).await,
+            Some(Waited::Ended(Outcome::NotStored)) => self.through(reply, missing).await.map(|()| Ended::Unsent),
+            Some(Waited::Ended(Outcome::Failed(error))) => Err(error.into()),
         }
+    }
+
+    /// Waits for a page. From memory it can only be had with a share of the requests' memory: a reader may be slow, and must not hold up the fetches.
+    async fn wait_for(&self, demand: &Demand, page: u32) -> Option<Waited<'a>> {
+        if let Ready::Ended(outcome) = demand.wait_for(page).await? {
+            return Some(Waited::Ended(outcome));
+        }
+        let whole = self.file.bytes_of(&(page..page + 1));
+        let memory = self.node.memory.try_acquire_many(permits_for(whole.end - whole.start)).ok();
+        if let Some(memory) = memory
+            && let Ready::InMemory(bytes) = demand.wait_for(page).await?
+        {
+            return Some(Waited::InMemory(bytes, memory));
+        }
+        demand.wait_until_cached(page).await.map(Waited::Ended)
+    }
+
+    /// Sends what is wanted of a page that has just arrived.
+    async fn in_memory(&mut self, reply: &mut Reply<'_>, page: u32, bytes: PageBytes) -> Result<Ended, Failure> {
+        let whole = self.file.bytes_of(&(page..page + 1));
+        let range = self.rest.start..self.rest.end.min(whole.end);
+        let len = range.end - range.start;
+        let passed = self.demand.as_mut().map(|demand| demand.pass(page + 1)).unwrap_or_default();
+        self.missed += missed_bytes(&self.file, &range, &passed);
+        self.hit += len - missed_bytes(&self.file, &range, &passed);
+        let part = (range.start - whole.start) as usize..(range.end - whole.start) as usize;
+        let checksums = bytes.checksums_of(&part);
+        let end = (range.end == self.end).then_some((self.hit, self.missed));
+        let sent = reply.data_with_end(range.start, &bytes.bytes()[part], checksums, end);
+        in_time(len, self.node.limits.time_for_body(len), sent).await.map_err(Failure::Connection)?;
+        self.pass(range.end);
+        Ok(match end {
+            Some(_) => Ended::Sent,
+            None => Ended::Unsent,
+        })
     }
 
     /// Sends a range straight from its source.

@@ -54,6 +54,22 @@ impl<'a> Reply<'a> {
         }
     }
 
+    /// A data frame whose body is in memory and has its checksums, and the end of the answer (`hit`, `missed`) with it if there is one.
+    pub(crate) async fn data_with_end(
+        &mut self,
+        offset: u64,
+        body: &[u8],
+        checksums: Vec<u32>,
+        end: Option<(u64, u64)>,
+    ) -> Result<(), ConnectionError> {
+        let head = self.data_head(offset, body.len() as u64, checksums);
+        let mut done = Vec::new();
+        if let Some((hit, missed)) = end {
+            self.append_done(&mut done, hit, missed);
+        }
+        self.connection.send_parts(&mut [IoSlice::new(&head), IoSlice::new(body), IoSlice::new(&done)]).await
+    }
+
     /// Appends the frame of the end to `out`.
     pub(crate) fn append_done(&self, out: &mut Vec<u8>, hit: u64, missed: u64) {
         append_frame(out, Kind::Done, self.request, &DoneHead { hit, missed }, 0);

@@ -2,7 +2,7 @@
 //! stay bounded however long the range is.
 
 use crate::fetch::feed::Origin;
-use crate::fetch::flight::{FileFlights, Outcome, Waiter};
+use crate::fetch::flight::{Cached, FileFlights, Outcome, Ready, Waiter};
 use crate::fetch::get;
 use crate::file::TicketFile;
 use crate::node::Node;
@@ -48,25 +48,34 @@ impl Demand {
             return;
         }
         self.rest.start = end;
-        let cached = cached_pages(&self.node, &self.file, &new);
-        let joined = self.flights.join(new, step, |page| cached.contains(&page), |page| starts_block(&self.file, page));
+        let look = |pages: &Range<u32>| cached_pages(&self.node, &self.file, pages);
+        let joined = self.flights.join(new, step, look, |page| starts_block(&self.file, page));
         for claim in joined.claims {
             get::start(&self.node, &self.file, claim, self.origin, None);
         }
         self.waiting.extend(joined.waiters);
     }
 
-    /// Waits for a page; none when it is not under way: it was cached when it was planned.
-    pub(crate) async fn wait_for(&mut self, page: u32) -> Option<Outcome> {
-        let (_, waiter) = self.waiting.iter().find(|(waiting, _)| *waiting == page)?;
-        Some(waiter.outcome().await)
+    /// Waits until a page is cached; none when it is not under way: it was cached when it was planned.
+    pub(crate) async fn wait_until_cached(&self, page: u32) -> Option<Outcome> {
+        Some(self.waiter(page)?.outcome().await)
     }
 
-    /// Forgets the pages before `page`: the reader is past them. Returns which of them it had to wait for.
+    /// Waits until the bytes of a page can be had; none when it is not under way: it was cached when it was planned.
+    pub(crate) async fn wait_for(&self, page: u32) -> Option<Ready> {
+        Some(self.waiter(page)?.ready().await)
+    }
+
+    fn waiter(&self, page: u32) -> Option<&Waiter> {
+        self.waiting.iter().find(|(waiting, _)| *waiting == page).map(|(_, waiter)| waiter)
+    }
+
+    /// Forgets the pages before `page`: the reader is past them. Returns which of them had to be fetched for it.
     pub(crate) fn pass(&mut self, page: u32) -> Vec<u32> {
         let mut passed = Vec::new();
         while self.waiting.front().is_some_and(|(waiting, _)| *waiting < page) {
-            passed.extend(self.waiting.pop_front().map(|(page, _)| page));
+            let fetched = self.waiting.pop_front().filter(|(_, waiter)| !waiter.had_arrived);
+            passed.extend(fetched.map(|(page, _)| page));
         }
         passed
     }
@@ -74,7 +83,7 @@ impl Demand {
     /// Plans `page` once more: what was found out about it does not hold any more.
     pub(crate) fn plan_again(&mut self, page: u32) {
         self.waiting.retain(|(waiting, _)| *waiting != page);
-        let joined = self.flights.join(page..page + 1, 1, |_| false, |_| false);
+        let joined = self.flights.join(page..page + 1, 1, |_| Cached::default(), |_| false);
         for claim in joined.claims {
             get::start(&self.node, &self.file, claim, self.origin, None);
         }
@@ -97,7 +106,7 @@ pub(crate) fn read_ahead(node: &Arc<Node>, file: &Arc<TicketFile>, from: u64, le
     }
     let flights = node.flights.of(file.id);
     let cached = cached_pages(node, file, &pages);
-    let missing = |page: &u32| !cached.contains(page) && !flights.is_under_way(*page);
+    let missing = |page: &u32| !cached.contains(*page) && !flights.is_under_way(*page);
     let Some(first) = pages.clone().find(missing) else {
         return;
     };
@@ -109,7 +118,7 @@ pub(crate) fn read_ahead(node: &Arc<Node>, file: &Arc<TicketFile>, from: u64, le
     let joined = flights.join(
         first..pages.end,
         get_pages(node, file),
-        |page| cached.contains(&page),
+        |pages| cached_pages(node, file, pages),
         |page| starts_block(file, page),
     );
     drop(joined.waiters);
@@ -134,25 +143,12 @@ fn starts_block(file: &TicketFile, page: u32) -> bool {
 }
 
 /// Which of `pages` are cached, as far as memory tells. One that is not in memory yet counts as missing: the fetch looks again before it asks anybody.
-fn cached_pages(node: &Node, file: &TicketFile, pages: &Range<u32>) -> CachedPages {
-    let range = file.bytes_of(pages);
-    let runs = node.pages.try_lookup(file.id, file.meta, range, Access::Peek).unwrap_or_default();
-    CachedPages(
-        runs.iter()
-            .filter_map(|run| match run {
-                Run::Present(pinned) => Some(file.pages_of(&pinned.range())),
-                Run::Missing { .. } => None,
-            })
-            .collect(),
-    )
-}
-
-/// Ascending runs.
-struct CachedPages(Vec<Range<u32>>);
-
-impl CachedPages {
-    fn contains(&self, page: &u32) -> bool {
-        let after = self.0.partition_point(|run| run.end <= *page);
-        self.0.get(after).is_some_and(|run| run.contains(page))
-    }
+fn cached_pages(node: &Node, file: &TicketFile, pages: &Range<u32>) -> Cached {
+    let runs = node.pages.try_lookup(file.id, file.meta, file.bytes_of(pages), Access::Peek);
+    let is_known = runs.is_some();
+    let present = runs.iter().flatten().filter_map(|run| match run {
+        Run::Present(pinned) => Some(file.pages_of(&pinned.range())),
+        Run::Missing { .. } => None,
+    });
+    Cached { runs: present.collect(), is_known }
 }

@@ -50,7 +50,7 @@ impl Fill {
                     self.pass(&pinned.range());
                     return Ok(!self.rest.is_empty());
                 }
-                Run::Missing { .. } => match self.demand.wait_for(page).await {
+                Run::Missing { .. } => match self.demand.wait_until_cached(page).await {
                     Some(Outcome::Stored) => {}
                     Some(Outcome::NotStored) => return Err(no_space()),
                     Some(Outcome::Failed(error)) => return Err(error),

@@ -1,9 +1,12 @@
 //! Single flight: each missing page is fetched once, however many readers wait for it.
 //!
 //! A fetch claims pages; a page claimed by another is waited for. A claim ends page by page, with an [`Outcome`] for all who wait,
-//! and for the rest when it is dropped. A page is in the page store before its slot goes, so whoever finds neither may claim it.
+//! and for the rest when it is dropped. Between its arrival and its end a page can be had from memory. A page is in the page store
+//! before its slot goes, so whoever finds neither, in this order, may claim it.
 
 use crate::error::RequestError;
+use crate::fetch::page::PageBytes;
+use crate::fetch::writer::FileWriter;
 use forebay_base::FileId;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -22,10 +25,23 @@ pub(crate) enum Outcome {
     Failed(RequestError),
 }
 
+/// What there is to be had of a page under way.
+#[derive(Debug)]
+pub(crate) enum Ready {
+    /// Its bytes, on their way to the disk.
+    InMemory(PageBytes),
+    /// It has ended.
+    Ended(Outcome),
+}
+
 /// A page under way.
 #[derive(Debug, Default)]
 struct Slot {
     outcome: SetOnce<Outcome>,
+    /// The bytes have come.
+    arrived: SetOnce<()>,
+    /// From then until the page has ended: the memory is the fetch's, who reads takes it along with memory of his own.
+    bytes: Mutex<Option<PageBytes>>,
     /// Changed under the lock of [`FileFlights::slots`], so that a fetch is not given up at the moment when somebody joins.
     waiters: Mutex<usize>,
 }
@@ -44,6 +60,8 @@ pub(crate) struct FileFlights {
     slots: Mutex<HashMap<u32, Arc<Slot>>>,
     /// GETs at one time.
     pub(crate) gets: Arc<Semaphore>,
+    /// Puts what has arrived into the page store.
+    pub(crate) writer: Arc<FileWriter>,
     files: Arc<Mutex<HashMap<FileId, Weak<FileFlights>>>>,
 }
 
@@ -62,6 +80,7 @@ impl Flights {
             id,
             slots: Mutex::default(),
             gets: Arc::new(Semaphore::new(self.gets_per_file_max)),
+            writer: Arc::default(),
             files: self.files.clone(),
         });
         files.insert(id, Arc::downgrade(&file));
@@ -88,17 +107,36 @@ impl Drop for FileFlights {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     slot: Arc<Slot>,
+    /// Its bytes were there already: nobody had to wait for the store.
+    pub(crate) had_arrived: bool,
 }
 
 impl Waiter {
     fn new(slot: &Arc<Slot>) -> Waiter {
         *slot.waiters.lock() += 1;
-        Waiter { slot: slot.clone() }
+        Waiter { had_arrived: slot.arrived.initialized(), slot: slot.clone() }
     }
 
-    /// Waits for the page. Cancel-safe.
+    /// Waits until the page is in the page store, or will not be. Cancel-safe.
     pub(crate) async fn outcome(&self) -> Outcome {
         self.slot.outcome.wait().await.clone()
+    }
+
+    /// Waits until the page's bytes are here. Cancel-safe.
+    pub(crate) async fn ready(&self) -> Ready {
+        if let Some(outcome) = self.slot.outcome.get() {
+            return Ready::Ended(outcome.clone());
+        }
+        tokio::select! {
+            biased;
+            _ = self.slot.arrived.wait() => {}
+            outcome = self.slot.outcome.wait() => return Ready::Ended(outcome.clone()),
+        }
+        let bytes = self.slot.bytes.lock().clone();
+        match bytes {
+            Some(bytes) => Ready::InMemory(bytes),
+            None => Ready::Ended(self.outcome().await),
+        }
     }
 }
 
@@ -123,23 +161,25 @@ impl FileFlights {
         self.slots.lock().contains_key(&page)
     }
 
-    /// Joins those of `pages` that are under way and claims the others, leaving out those that are `cached`. Runs of neighbours are cut after
-    /// `run_len_max` pages, and where `cut_before` says.
+    /// Joins those of `pages` that are under way and claims the others, leaving out those that are cached. Runs of neighbours are cut after
+    /// `run_len_max` pages, and where `cut_before` says. `look` tells what is cached; it is called while nobody can end a page, so that one
+    /// that ends now is found in one place or the other.
     pub(crate) fn join(
         self: &Arc<Self>,
         pages: Range<u32>,
         run_len_max: u32,
-        cached: impl Fn(u32) -> bool,
+        look: impl FnOnce(&Range<u32>) -> Cached,
         cut_before: impl Fn(u32) -> bool,
     ) -> Joined {
         let mut joined = Joined::default();
         let mut slots = self.slots.lock();
+        let cached = look(&pages);
         for page in pages {
             if let Some(slot) = slots.get(&page) {
                 joined.waiters.push((page, Waiter::new(slot)));
                 continue;
             }
-            if cached(page) {
+            if cached.contains(page) {
                 continue;
             }
             let slot = Arc::new(Slot::default());
@@ -154,10 +194,31 @@ impl FileFlights {
                     claim.pages.end += 1;
                     claim.slots.push(Some(slot));
                 }
-                _ => joined.claims.push(Claim { file: self.clone(), pages: page..page + 1, slots: vec![Some(slot)] }),
+                _ => joined.claims.push(Claim {
+                    file: self.clone(),
+                    pages: page..page + 1,
+                    slots: vec![Some(slot)],
+                    surely_missing: cached.is_known,
+                }),
             }
         }
         joined
+    }
+}
+
+/// Which of some pages are cached.
+#[derive(Debug, Default)]
+pub(crate) struct Cached {
+    /// Ascending runs.
+    pub(crate) runs: Vec<Range<u32>>,
+    /// Whether the others are surely not.
+    pub(crate) is_known: bool,
+}
+
+impl Cached {
+    pub(crate) fn contains(&self, page: u32) -> bool {
+        let after = self.runs.partition_point(|run| run.end <= page);
+        self.runs.get(after).is_some_and(|run| run.contains(&page))
     }
 }
 
@@ -168,6 +229,7 @@ pub(crate) struct Claim {
     pages: Range<u32>,
     /// None once the page's outcome is told.
     slots: Vec<Option<Arc<Slot>>>,
+    surely_missing: bool,
 }
 
 impl Claim {
@@ -179,6 +241,20 @@ impl Claim {
         &self.file
     }
 
+    /// Whether the page store was known not to have the pages when they were claimed. If not, it is to be asked again, by who may wait for a disk.
+    pub(crate) fn is_surely_missing(&self) -> bool {
+        self.surely_missing
+    }
+
+    /// Gives the bytes of `page` to all who wait for it, until its outcome is told.
+    pub(crate) fn arrive(&self, page: u32, bytes: &PageBytes) {
+        let at = (page - self.pages.start) as usize;
+        if let Some(slot) = &self.slots[at] {
+            *slot.bytes.lock() = Some(bytes.clone());
+            let _ = slot.arrived.set(());
+        }
+    }
+
     /// Tells all who wait for `page` how it ended. A page whose outcome has been told is left alone.
     pub(crate) fn settle(&mut self, page: u32, outcome: Outcome) {
         let at = (page - self.pages.start) as usize;
@@ -186,6 +262,7 @@ impl Claim {
             // First out of the table, so that who comes now looks into the page store.
             self.file.slots.lock().remove(&page);
             let _ = slot.outcome.set(outcome);
+            slot.bytes.lock().take();
         }
     }
 
@@ -231,7 +308,8 @@ mod tests {
     }
 
     fn join(file: &Arc<FileFlights>, pages: Range<u32>, cached: &[u32]) -> Joined {
-        file.join(pages, 4, |page| cached.contains(&page), |page| page == 10)
+        let runs = cached.iter().map(|page| *page..page + 1).collect();
+        file.join(pages, 4, |_| Cached { runs, is_known: true }, |page| page == 10)
     }
 
     /// First page and end of each run.
@@ -252,6 +330,23 @@ mod tests {
         assert_eq!(*page, 2);
         assert!(matches!(waiter.outcome().await, Outcome::Stored));
         assert_eq!(runs(&join(&file, 2..3, &[])), [(2, 3)], "a settled page can be claimed again");
+    }
+
+    #[tokio::test]
+    async fn a_page_that_has_arrived_is_had_from_memory_until_it_has_ended() {
+        let flights = Flights::new(2);
+        let file = flights.of(id());
+        let mut first = join(&file, 0..1, &[]);
+        let bytes = PageBytes::new(bytes::Bytes::from_static(b"page"));
+        first.claims[0].arrive(0, &bytes);
+        let late = join(&file, 0..1, &[]);
+        assert_eq!((first.waiters[0].1.had_arrived, late.waiters[0].1.had_arrived), (false, true));
+        for joined in [&first, &late] {
+            assert!(matches!(joined.waiters[0].1.ready().await, Ready::InMemory(_)));
+        }
+        first.claims[0].settle(0, Outcome::NotStored);
+        assert!(matches!(late.waiters[0].1.ready().await, Ready::Ended(Outcome::NotStored)));
+        assert!(late.waiters[0].1.slot.bytes.lock().is_none(), "its memory is free");
     }
 
     #[tokio::test]
