@@ -13,8 +13,8 @@ use forebay_proto::frame::checksum_pieces;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Ranges up to here are copied and go out with their head in one write.
-const SMALL_LEN: u64 = 64 << 10;
+/// Ranges up to here are copied and go out with their head and the end of the answer in one write: cheaper than the six calls around a `sendfile`.
+const SMALL_LEN: u64 = 128 << 10;
 /// Larger ones are sent in such steps, each asked for in the page cache before.
 const STEP_LEN: u64 = 1 << 20;
 /// How far the kernel is told to read ahead of a cold step.
@@ -54,13 +54,7 @@ async fn small(
         return Ok(None);
     };
     let checksums = checksum_pieces(range.start, &body);
-    let mut out = reply.data_head(range.start, body.len() as u64, checksums);
-    out.reserve(body.len() + 64);
-    out.extend_from_slice(&body);
-    if let Some((hit, missed)) = end {
-        reply.append_done(&mut out, hit, missed);
-    }
-    reply.connection.send(&out).await.map_err(Failure::Connection)?;
+    reply.data_with_end(range.start, &body, checksums, end).await.map_err(Failure::Connection)?;
     Ok(Some(match end {
         Some(_) => Ended::Sent,
         None => Ended::Unsent,
@@ -99,7 +93,7 @@ async fn large(
         return Ok(None);
     };
     let head = reply.data_head(range.start, range.end - range.start, checksums);
-    reply.connection.send(&head).await.map_err(Failure::Connection)?;
+    reply.connection.send_more(&head).await.map_err(Failure::Connection)?;
     let pinned = Arc::new(pinned);
     let mut at = range.start;
     while at < range.end {

@@ -150,6 +150,23 @@ impl Connection {
         self.send_parts(&mut [IoSlice::new(bytes)]).await
     }
 
+    /// Writes all of `bytes`, of which the kernel may keep the last until more follows, as it is about to: no packet and no waking of the peer for them alone.
+    pub(crate) async fn send_more(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            let sent =
+                self.socket.try_io(Interest::WRITABLE, |socket| Ok(rustix::net::send(socket, &bytes[at..], flags)?));
+            match sent {
+                Ok(0) => return Err(closed().into()),
+                Ok(sent) => at += sent,
+                Err(error) if would_block(&error) => self.wait(Interest::WRITABLE).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     /// Writes all parts, one after the other, in as few calls as the socket allows.
     pub(crate) async fn send_parts(&mut self, mut parts: &mut [IoSlice<'_>]) -> Result<(), ConnectionError> {
         let mut since_wait = 0;
