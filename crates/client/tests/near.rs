@@ -56,6 +56,29 @@ async fn everything_is_read_through_descriptors_once_it_is_cached() {
 }
 
 #[tokio::test]
+async fn a_small_file_that_is_read_whole_and_once_costs_one_request() {
+    let (cluster, near) = cluster().await;
+    let expected = cluster.put("/a", 100_000, BLOCK);
+    let client = client(&cluster).await;
+    for _ in 0..2 {
+        let file = client.open("/a").await.unwrap();
+        same!(file.read_at(0, 200_000).await.unwrap(), expected);
+    }
+    assert_eq!((network_reads(&cluster), near.opens.load(Ordering::Relaxed)), (2, 0));
+    let file = client.open("/a").await.unwrap();
+    same!(file.read_at(0, 100_000).await.unwrap(), expected);
+    same!(file.read_at(0, 100_000).await.unwrap(), expected);
+    assert_eq!(
+        (network_reads(&cluster), near.opens.load(Ordering::Relaxed)),
+        (3, 1),
+        "one that is read on is worth them"
+    );
+    // Descriptors that are there serve at once.
+    same!(client.open("/a").await.unwrap().read_at(0, 100_000).await.unwrap(), expected);
+    assert_eq!((network_reads(&cluster), near.opens.load(Ordering::Relaxed)), (3, 1));
+}
+
+#[tokio::test]
 async fn random_reads_fill_only_what_they_touch() {
     let (cluster, near) = cluster().await;
     let expected = cluster.put("/a", 10_000_000, BLOCK);
@@ -181,6 +204,8 @@ async fn descriptors_are_bounded_and_given_back() {
     for n in 0..30 {
         let expected = cluster.put(&format!("/{n}"), 10_000 + n, BLOCK);
         let file = client.open(format!("/{n}")).await.unwrap();
+        // In two steps: a small file that is read whole at once needs no descriptors.
+        same!(file.read_at(0, 5_000).await.unwrap(), expected[..5_000]);
         same!(file.read_at(0, 20_000).await.unwrap(), expected);
         files.push((file, expected));
         assert!(open_descriptors(&near) <= 2 * 5, "{}", open_descriptors(&near));

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// The longest read that is done at once, without letting other tasks run.
 pub(super) const AT_ONCE_MAX: usize = CHUNK;
+/// A file up to here that is read whole by its first read comes over the network: one request, where descriptors take two and one more to give them back.
+const WHOLE_MAX: u64 = 256 << 10;
 /// After descriptors could not be had, or a range could not be cached, the network is used for so long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -75,7 +77,8 @@ impl FileInner {
         // One attempt for each of: the descriptors at hand, a fill, new descriptors and another fill.
         let mut attempts = 3;
         while done < out.len() {
-            let Some((worker, file)) = self.near_file(opened).await else {
+            let is_whole = out.len() as u64 == opened.entry.length;
+            let Some((worker, file)) = self.near_file(opened, is_whole).await else {
                 break;
             };
             let at = offset + done as u64;
@@ -104,8 +107,8 @@ impl FileInner {
         done
     }
 
-    /// The descriptors of the file, asked for if need be.
-    async fn near_file(&self, opened: &Opened) -> Option<(Arc<Worker>, Arc<LocalFile>)> {
+    /// The descriptors of the file, asked for if need be and if that pays.
+    async fn near_file(&self, opened: &Opened, is_whole: bool) -> Option<(Arc<Worker>, Arc<LocalFile>)> {
         let table = self.client.workers.table();
         let worker = table.near(opened.file_id())?;
         if let Some((id, file)) = self.near.get(opened)
@@ -114,6 +117,14 @@ impl FileInner {
             return Some((worker.clone(), file));
         }
         if opened.entry.length == 0 || !self.near.may_try() {
+            return None;
+        }
+        let is_first = !self.handed_out.load(std::sync::atomic::Ordering::Relaxed);
+        if is_whole
+            && is_first
+            && opened.entry.length <= WHOLE_MAX
+            && !self.client.local_files.has(worker.info.id, opened.file_id())
+        {
             return None;
         }
         let _opening = self.near.opening.lock().await;

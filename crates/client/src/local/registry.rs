@@ -42,6 +42,10 @@ impl Registry {
         self.files.lock().open.get(&(worker, file)).cloned()
     }
 
+    pub(crate) fn has(&self, worker: WorkerId, file: FileId) -> bool {
+        self.files.lock().open.contains_key(&(worker, file))
+    }
+
     /// Keeps a file, closing others when there are too many.
     pub(crate) fn insert(self: &Arc<Self>, worker: WorkerId, file: &Arc<LocalFile>) {
         let key = (worker, file.id());
