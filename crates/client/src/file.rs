@@ -143,7 +143,7 @@ impl File {
         }
     }
 
-    /// Reads a range from its start to its end, ahead of the caller: the window grows up to
+    /// Reads a range from its start to its end, ahead of the caller: the window begins at 8 MiB (or the range) and grows up to
     /// [`ClientConfig::read_ahead_max`](crate::ClientConfig::read_ahead_max), with several requests under way at several workers.
     ///
     /// ```no_run
@@ -157,7 +157,7 @@ impl File {
     /// # }
     /// ```
     pub fn stream(&self, range: impl RangeBounds<u64>) -> ReadStream {
-        ReadStream::new(self.clone(), range)
+        ReadStream::new(self.clone(), range, stream::WINDOW_OF_RANGE)
     }
 
     /// A sequential reader with a position, for code that wants tokio's `AsyncRead` and `AsyncSeek`. It reads ahead as

@@ -52,7 +52,9 @@ impl AsyncBufRead for FileReader {
         let this = self.get_mut();
         while this.chunk.is_empty() {
             let (file, position) = (&this.file, this.position);
-            let stream = this.stream.get_or_insert_with(|| file.stream(position..));
+            let stream = this.stream.get_or_insert_with(|| {
+                super::ReadStream::new(file.clone(), position.., super::stream::WINDOW_OF_SEEKER)
+            });
             match ready!(Pin::new(stream).poll_next(cx)) {
                 Some(chunk) => this.chunk = chunk?,
                 None => break,

@@ -1,8 +1,8 @@
 //! Reading ahead of a sequential reader.
 //!
 //! The range is cut into segments that lie within one block. Each is read by a task of its own, so that several workers and
-//! processors are busy; the stream hands out their chunks in file order. How far ahead is read (the window) starts small
-//! and doubles whenever as much has been handed out, up to the setting; where the client's buffers are at their bound, one
+//! processors are busy; the stream hands out their chunks in file order. How far ahead is read (the window) starts at one fetch of a
+//! worker for who asked for a range, and smaller for who may seek away any moment; it doubles whenever as much has been handed out, up to the setting; where the client's buffers are at their bound, one
 //! chunk at a time is read.
 
 use super::opened::Opened;
@@ -24,8 +24,10 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-/// The first window.
-const WINDOW_MIN: u64 = 2 * CHUNK as u64;
+/// The first window of a range that will be read as far as its reader says.
+pub(super) const WINDOW_OF_RANGE: u64 = 8 * CHUNK as u64;
+/// The first window of a reader of whom only its position is known.
+pub(super) const WINDOW_OF_SEEKER: u64 = 2 * CHUNK as u64;
 /// The longest segment: long enough that a request's start costs nothing, short enough to spread over connections.
 const SEGMENT_MAX: u64 = 8 * CHUNK as u64;
 
@@ -33,8 +35,8 @@ const SEGMENT_MAX: u64 = 8 * CHUNK as u64;
 pub struct ReadStream(BoxStream<'static, Result<Bytes>>);
 
 impl ReadStream {
-    pub(crate) fn new(file: File, range: impl RangeBounds<u64>) -> ReadStream {
-        let ahead = Ahead::new(file.inner, range);
+    pub(super) fn new(file: File, range: impl RangeBounds<u64>, window: u64) -> ReadStream {
+        let ahead = Ahead::new(file.inner, range, window);
         ReadStream(Box::pin(futures::stream::try_unfold(ahead, |mut ahead| async move {
             Ok(ahead.next().await?.map(|chunk| (chunk, ahead)))
         })))
@@ -85,14 +87,14 @@ impl Drop for Segment {
 }
 
 impl Ahead {
-    fn new(file: Arc<FileInner>, range: impl RangeBounds<u64>) -> Ahead {
+    fn new(file: Arc<FileInner>, range: impl RangeBounds<u64>, window: u64) -> Ahead {
         let Range { start, end } = bytes_of(range);
         Ahead {
             opened: file.opened(),
             position: start,
             planned: start,
             end,
-            window: WINDOW_MIN,
+            window: window.min(file.client.config.read_ahead_max.bytes()).max(WINDOW_OF_SEEKER),
             since_growth: 0,
             segments: VecDeque::new(),
             backoff: Backoff::new(),
@@ -141,7 +143,7 @@ impl Ahead {
         self.since_growth += handed_out;
         if self.since_growth >= self.window {
             let max = self.file.client.config.read_ahead_max.bytes();
-            self.window = (self.window * 2).min(max).max(WINDOW_MIN);
+            self.window = (self.window * 2).min(max).max(WINDOW_OF_SEEKER);
             self.since_growth = 0;
         }
     }
