@@ -6,12 +6,16 @@ use crate::limits::MB;
 use crate::report::{Better, Limit, Report};
 use crate::{Setting, direct, pace};
 use anyhow::{Result, ensure};
+use bytes::Bytes;
 use forebay_client::{Client, File};
 use forebay_testkit::data::Seeded;
 use forebay_testkit::fault::{Link, Proxy};
 use forebay_testkit::s3::{Access, Versitygw};
 use futures::TryStreamExt;
 use opendal::Operator;
+use std::io::Read;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 const BUCKET: &str = "lake";
@@ -43,6 +47,7 @@ pub(crate) async fn run(setting: Setting) -> Result<Report> {
 
     sequential_amplification(&mut report, &client, &proxy).await?;
     random_amplification(&mut report, &client, &proxy, setting.pick(200, 50)).await?;
+    report.note("a cache writes each byte once and sends it once more: beside a store on the same cores it cannot be as fast as none");
     report.note("store, servers and client share this machine's cores");
     report.note("peers on such a machine: Alluxio reaches 0.16 of the direct GET and asks 8 bytes for one needed");
     Ok(report)
@@ -50,15 +55,19 @@ pub(crate) async fn run(setting: Setting) -> Result<Report> {
 
 /// The best of `rounds`, each side in turn.
 async fn speed(report: &mut Report, name: &str, client: &Client, access: &Access, rounds: u32) -> Result<()> {
-    let (mut ours, mut direct) = (0.0_f64, 0.0_f64);
+    let (mut ours, mut direct, mut plain) = (0.0_f64, 0.0_f64, 0.0_f64);
     let operator = direct::operator(BUCKET, access)?;
     for _ in 0..rounds {
         client.free("/lake/big").await?;
         ours = ours.max(through_us(client).await?);
         direct = direct.max(through_opendal(&operator).await?);
+        plain = plain.max(through_plain_cache(&operator).await?);
     }
-    let limit = Limit::new("OpenDAL alone", direct / MB);
-    report.row(format!("sequential, {name}"), (ours / MB, "MB/s"), Better::Higher, limit, Some(0.95));
+    let mut row = |name: String, limit: Limit, budget| {
+        report.row(name, (ours / MB, "MB/s"), Better::Higher, limit, budget);
+    };
+    row(format!("sequential, {name}"), Limit::new("OpenDAL alone", direct / MB), Some(0.95));
+    row(format!("  the same, {name}"), Limit::new("OpenDAL, a file, sendfile", plain / MB), None);
     Ok(())
 }
 
@@ -88,6 +97,67 @@ async fn through_opendal(operator: &Operator) -> Result<f64> {
         total += bytes.len() as u64;
     }
     Ok(total as f64 / started.elapsed().as_secs_f64())
+}
+
+/// The least that a cache between the store and a reader must do with the bytes: OpenDAL gets them, one thread writes them to a file and sends them out of
+/// it over loopback, one receives them.
+async fn through_plain_cache(operator: &Operator) -> Result<f64> {
+    let directory = tempfile::tempdir()?;
+    let file = std::fs::File::options().read(true).write(true).create_new(true).open(directory.path().join("file"))?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let reader = std::net::TcpStream::connect(listener.local_addr()?)?;
+    let (socket, _) = listener.accept()?;
+    let started = Instant::now();
+    let (chunks, arrived) = tokio::sync::mpsc::channel::<Bytes>(64);
+    let caching = tokio::task::spawn_blocking(move || write_and_send(&file, &socket, arrived));
+    let receiving = tokio::task::spawn_blocking(move || receive_all(reader));
+    let opened = operator.reader_with("big").chunk(DIRECT_CHUNK).concurrent(DIRECT_CONCURRENT).await?;
+    let mut stream = opened.into_bytes_stream(..).await?;
+    while let Some(bytes) = stream.try_next().await? {
+        if chunks.send(bytes).await.is_err() {
+            break;
+        }
+    }
+    drop(chunks);
+    let sent = caching.await??;
+    let received = receiving.await??;
+    ensure!(sent == received, "{sent} bytes were sent, {received} received");
+    Ok(received as f64 / started.elapsed().as_secs_f64())
+}
+
+fn write_and_send(
+    file: &std::fs::File,
+    socket: &std::net::TcpStream,
+    mut arrived: tokio::sync::mpsc::Receiver<Bytes>,
+) -> Result<u64> {
+    let (mut written, mut sent) = (0_u64, 0_u64);
+    while let Some(bytes) = arrived.blocking_recv() {
+        file.write_all_at(&bytes, written)?;
+        written += bytes.len() as u64;
+        if written - sent >= PAGE || arrived.is_empty() {
+            send(file, socket, &mut sent, written)?;
+        }
+    }
+    send(file, socket, &mut sent, written)?;
+    Ok(sent)
+}
+
+fn send(file: &std::fs::File, socket: &std::net::TcpStream, from: &mut u64, to: u64) -> Result<()> {
+    while *from < to {
+        let len = (to - *from) as usize;
+        ensure!(rustix::fs::sendfile(socket, file, Some(from), len)? > 0, "the file ends before {to}");
+    }
+    Ok(())
+}
+
+fn receive_all(mut socket: std::net::TcpStream) -> Result<u64> {
+    let (mut buffer, mut total) = (vec![0; 1 << 20], 0);
+    loop {
+        match socket.read(&mut buffer)? {
+            0 => return Ok(total),
+            got => total += got as u64,
+        }
+    }
 }
 
 async fn sequential_amplification(report: &mut Report, client: &Client, proxy: &Proxy) -> Result<()> {

@@ -31,12 +31,17 @@ pub(crate) async fn run(setting: Setting) -> Result<Report> {
     };
     let direct = from_store(store.client(), READERS, count).await?;
     row("cold, 8 readers", through_us(&client, READERS, count).await?, "direct GET", direct);
+    free(&client, count).await?;
+    row("cold, names known, 8 readers", through_us(&client, READERS, count).await?, "direct GET", direct);
     for readers in [1, READERS] {
         let limit = from_disk(local.path().to_path_buf(), readers, count).await?;
         row(&format!("hot, same host, {readers} readers"), through_us(&client, readers, count).await?, "ext4", limit);
         row(&format!("hot, TCP, {readers} readers"), through_us(&tcp, readers, count).await?, "ext4", limit);
     }
     report.note("open, read whole, close; one byte in a thousand is compared");
+    report.note(
+        "cold asks the store twice for a file, what it is and for its bytes; names known, as after a listing, once",
+    );
     Ok(report)
 }
 
@@ -78,6 +83,19 @@ async fn through_us(client: &Client, readers: usize, count: u64) -> Result<f64> 
         }
     })
     .await
+}
+
+/// Forgets the cached bytes of all files, not what is known of them.
+async fn free(client: &Client, count: u64) -> Result<()> {
+    let client = client.clone();
+    let freed = pace::rate_of(READERS, count, move |number| {
+        let client = client.clone();
+        async move {
+            client.free(format!("/lake/{}", key(number)).as_str()).await?;
+            Ok(())
+        }
+    });
+    freed.await.map(drop)
 }
 
 async fn from_store(store: &Store, readers: usize, count: u64) -> Result<f64> {
