@@ -155,7 +155,7 @@ impl Sink {
                 let how =
                     CreateOptions { overwrite: !options.no_clobber, write_type, modified, ..CreateOptions::default() };
                 let writer = client.create(path, how).await?;
-                if let Err(error) = writer.check_length(content.length) {
+                if let Err(error) = writer.check_length(content.length.unwrap_or(0)) {
                     writer.abandon().await.ok();
                     return Err(error.into());
                 }
