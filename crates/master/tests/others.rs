@@ -41,7 +41,7 @@ fn hold(store: &MemoryUfs, operation: Operation) -> Arc<Semaphore> {
 async fn put_later(store: &MemoryUfs, key: &[u8], body: &'static str) {
     let before = SystemClock.now();
     eventually("the clock goes on", async || SystemClock.now().0 > before.0 + 1).await;
-    eventually("no whole second", async || store.insert(key, body).modified_ms % 1000 != 0).await;
+    eventually("no whole second", async || !store.insert(key, body).modified_ms.is_multiple_of(1000)).await;
 }
 
 #[tokio::test]
@@ -230,4 +230,16 @@ async fn a_huge_delete_holds_up_no_other() {
     fixture.purged().await;
     assert_eq!(keys(&store), ["small/a"]);
     assert_eq!(keys(&other), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_file_that_others_changed_before_it_was_deleted_goes_too() {
+    let (home, (store, uri)) = (Home::new(), memory_store());
+    let fixture = home.start().await;
+    fixture.mount_with("/m", &uri, &[("sync", "never")]).await.unwrap();
+    fill(&store, &["f", "g"]);
+    assert_eq!(fixture.names("/m").await, ["f", "g"]);
+    store.insert(b"f", "changed, and nobody has looked");
+    fixture.delete("/m/f").await.unwrap();
+    eventually("it is gone", async || keys(&store) == ["g"]).await;
 }

@@ -27,7 +27,7 @@ use forebay_namespace::{BATCH_MAX, query};
 use forebay_ufs::{DeleteCondition, DeleteTarget, ObjectKind, UfsError};
 use futures::{StreamExt, stream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Trash entries read at a time.
@@ -81,9 +81,10 @@ fn begin(core: &Arc<Core>, lanes: &mut Lanes) -> Result<()> {
     if lanes.is_free(NO_STORE) {
         let core = Arc::clone(core);
         lanes.begin(NO_STORE, async move {
+            let started = Instant::now();
             pass_without_store(&core).await?;
-            // It looks at all entries, and nobody waits for it.
-            tokio::time::sleep(core.settings.tick).await;
+            // It looks at all entries, also at those that wait for a store: a tenth of the time is enough for that.
+            tokio::time::sleep(core.settings.tick.max(9 * started.elapsed())).await;
             Ok(())
         });
     }
@@ -144,6 +145,10 @@ struct Purge<'a> {
 
 impl Purge<'_> {
     async fn slice(self) -> Result<Slice> {
+        if self.core.mounts.get(self.mount.id()).is_none() {
+            // Unmounted since the pass began: its store is none of ours any more.
+            return Ok(Slice::More);
+        }
         if let Slice::More = self.delete_objects().await? {
             return Ok(Slice::More);
         }
@@ -174,18 +179,21 @@ impl Purge<'_> {
         Ok(Slice::Done)
     }
 
-    /// The version that was deleted goes, or, when nobody knows which that was, what was there at the time.
+    /// The version that was deleted goes; and another one that was there at the time, which nobody had looked at yet, or which is a copy that a rename made.
     async fn delete_file(&self, top: &Trashed) -> Result<Slice> {
         let key = &self.entry.key;
-        let mut condition = DeleteCondition::IfTag(forebay_base::VersionTag(top.inode.tag.clone()));
-        if top.inode.tag.is_empty() || self.entry.was_being_written {
-            let found = self.mount.store()?.stat_object(key, ObjectKind::File).await.map_err(store_error)?;
-            let Some(found) = found.filter(|found| Doom::of(&self.entry).was_there(found)) else {
+        let when = |tag| vec![DeleteTarget::file(key.clone()).when(DeleteCondition::IfTag(tag))];
+        let tag = &top.inode.tag;
+        if !tag.is_empty() && !self.entry.was_being_written {
+            let known = when(forebay_base::VersionTag(tag.clone()));
+            if self.delete(known).await? > 0 {
                 return Ok(Slice::Done);
-            };
-            condition = DeleteCondition::IfTag(found.tag);
+            }
         }
-        self.delete(vec![DeleteTarget::file(key.clone()).when(condition)]).await?;
+        let found = self.mount.store()?.stat_object(key, ObjectKind::File).await.map_err(store_error)?;
+        if let Some(found) = found.filter(|found| Doom::of(&self.entry).was_there(found)) {
+            self.delete(when(found.tag)).await?;
+        }
         Ok(Slice::Done)
     }
 
