@@ -98,8 +98,10 @@ impl Masters {
 
     async fn ask_once<Q: Ask>(&self, at: usize, request: &Q, left: Duration) -> Result<Q::Reply, Status> {
         let (channel, pipeline) = (&self.channels[at], &self.pipelines[at]);
-        if pipeline.is_usable() {
-            match pipeline.call(channel, request.to_call(), left).await {
+        let call = request.to_call();
+        // What fills a message alone would hold up, or break, the calls of others.
+        if pipeline.is_usable() && call.encoded_len() <= pipeline::MESSAGE_BYTES {
+            match pipeline.call(channel, call, left).await {
                 Ok(outcome) => {
                     return Q::reply(outcome)
                         .ok_or_else(|| Status::internal("the master answered another question than was asked"));

@@ -23,8 +23,8 @@ use tonic::{Code, Status};
 
 /// Calls of one message: as many as a master takes.
 const CALLS_MAX: usize = 256;
-/// Bytes of one message, by which it is sent though more calls wait. A master takes 4 MiB; one call is at most as long as its parts' names.
-const MESSAGE_BYTES: usize = 256 << 10;
+/// Bytes of one message, by which it is sent though more calls wait. A master takes 4 MiB; a call that is longer than this goes alone, outside of the stream.
+pub(super) const MESSAGE_BYTES: usize = 256 << 10;
 
 /// How much longer than the caller the master may take.
 const LATER: Duration = Duration::from_millis(50);

@@ -117,7 +117,11 @@ impl<'a> Driver<'a> {
         let calls = match message {
             Ok(Some(calls)) => calls,
             Ok(None) => return Err(End::Drained),
-            Err(_) => return Err(End::Gone),
+            Err(status) => {
+                // A message that is too large, for one: the client is told, if it is still there.
+                let _ = self.sender.send(Err(status)).await;
+                return Err(End::Gone);
+            }
         };
         if calls.calls.len() > CALLS_MAX {
             let error = WireError::new(
