@@ -5,6 +5,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use forebay_client::{Client, ClientConfig, Deadlines};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 mod config_command;
 mod failure;
@@ -120,10 +121,12 @@ fn with_client<T>(config: &Config, work: impl AsyncFnOnce(Client) -> anyhow::Res
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(async {
         let client = Client::connect(client_config(config)).await?;
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(end_on_signal(tell));
         tokio::select! {
             result = work(client.clone()) => result,
-            interrupted = interrupted() => {
-                // What was being written is abandoned; a second signal does not wait for it.
+            Ok(interrupted) = told => {
+                // What was being written is abandoned.
                 let _ = tokio::time::timeout(SETTLE_MAX, client.settled()).await;
                 Err(interrupted.into())
             }
@@ -139,6 +142,15 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// How long a command that was interrupted waits for the masters to learn it.
 const SETTLE_MAX: Duration = Duration::from_secs(3);
+
+/// Tells of the first signal. The process ends at the second, or when it has not ended by itself: the command may be blocked, in a pipe that nobody reads.
+async fn end_on_signal(tell: oneshot::Sender<failure::Interrupted>) {
+    let interrupted = interrupted().await;
+    let code = interrupted.exit_code();
+    let _ = tell.send(interrupted);
+    let _ = tokio::time::timeout(SETTLE_MAX + Duration::from_secs(1), self::interrupted()).await;
+    std::process::exit(code.into());
+}
 
 /// Waits for Ctrl-C or SIGTERM.
 async fn interrupted() -> failure::Interrupted {

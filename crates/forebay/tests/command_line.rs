@@ -3,7 +3,7 @@
 mod common;
 
 use anyhow::Result;
-use common::{BUCKET, Lake, Shape, write_seeded};
+use common::{BUCKET, Lake, Shape, program, write_seeded};
 use forebay_testkit::data::Seeded;
 
 #[tokio::test]
@@ -127,6 +127,15 @@ async fn copies_into_pipes_links_and_files_that_are_there() -> Result<()> {
     out?;
     lake.check("/lake/through", seeded, 100_000).await?;
 
+    // A file system in memory is no device.
+    let memory = tempfile::Builder::new().prefix("forebay-test-").tempdir_in("/dev/shm")?;
+    std::fs::write(memory.path().join("longer"), vec![1; 200_000])?;
+    for name in ["longer", "new"] {
+        let target = memory.path().join(name);
+        lake.ok(&["fs", "cp", "/lake/x", &format!("file:{}", target.display())]).await?;
+        assert!(std::fs::read(target)? == expected, "{name}");
+    }
+
     std::fs::write(dir.path().join("private"), "old")?;
     std::fs::set_permissions(dir.path().join("private"), std::fs::Permissions::from_mode(0o600))?;
     symlink("private", dir.path().join("link"))?;
@@ -177,6 +186,36 @@ async fn a_copy_replaces_what_others_put_there_meanwhile() -> Result<()> {
         lake.ok(&["fs", "cp", &from, path]).await?;
         lake.check(path, seeded, 5000).await?;
     }
+    // What came through a pipe cannot be read again: the conflict is told, and nothing is replaced by the empty rest.
+    lake.store.client().put(BUCKET, "changed", "once more").await?;
+    let command = format!(
+        "printf new | {} --masters {} fs cp file:/dev/fd/0 /lake/changed",
+        program().display(),
+        lake.cluster.masters()
+    );
+    let output = tokio::process::Command::new("sh").args(["-c", &command]).output().await?;
+    assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(lake.store.client().get(BUCKET, "changed").await?, b"once more");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_interrupt_ends_a_command_that_is_blocked() -> Result<()> {
+    use rustix::process::{Pid, Signal, kill_process};
+    let lake = Lake::embedded().await?;
+    lake.put_seeded("x", 4 << 20).await?;
+    // Nobody reads the pipe.
+    let mut cat = lake.cluster.command(&["fs", "cat", "/lake/x"]).stdout(std::process::Stdio::piped()).spawn()?;
+    let _unread = cat.stdout.take();
+    let pid = cat.id().and_then(|id| Pid::from_raw(id.cast_signed())).expect("it runs");
+    let blocked = || async {
+        std::fs::read_to_string(format!("/proc/{}/wchan", pid.as_raw_nonzero())).is_ok_and(|w| w.contains("pipe"))
+    };
+    forebay_testkit::wait::until("the command to be blocked", common::DEADLINE, blocked).await?;
+    kill_process(pid, Signal::TERM)?;
+    kill_process(pid, Signal::INT)?;
+    let code = tokio::time::timeout(common::DEADLINE, cat.wait()).await??.code();
+    assert!(matches!(code, Some(130 | 143)), "{code:?}");
     Ok(())
 }
 

@@ -174,7 +174,7 @@ async fn an_abandoned_write_leaves_nothing() {
     eventually("the upload is aborted", async || store.list_uploads(b"", None, 10).await.unwrap().uploads.is_empty())
         .await;
     let error = fixture.renew(created.write, false).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::NotFound);
+    assert_eq!(error.kind, ErrorKind::Conflict);
 }
 
 #[tokio::test]

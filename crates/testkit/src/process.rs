@@ -111,6 +111,7 @@ impl Process {
         if self.exit_status()?.is_none() {
             self.child.kill().with_context(|| format!("killing {}", self.name))?;
             self.exit = Some(self.child.wait()?);
+            remove_shared_memory_of_faketime(self.child.id());
         }
         Ok(())
     }
@@ -144,6 +145,13 @@ impl Drop for Process {
         }
         // Nothing is left to do about a process that cannot be killed.
         let _ = self.kill();
+    }
+}
+
+/// A process that is killed cannot tidy up after libfaketime, which it may have loaded.
+fn remove_shared_memory_of_faketime(pid: u32) {
+    for name in [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")] {
+        let _ = fs::remove_file(Path::new("/dev/shm").join(name));
     }
 }
 

@@ -42,14 +42,20 @@ pub(crate) struct Interrupted {
     pub(crate) signal: u8,
 }
 
+impl Interrupted {
+    /// As a shell reports it.
+    pub(crate) fn exit_code(&self) -> u8 {
+        128 + self.signal
+    }
+}
+
 /// The exit code of a failed command.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(Told(code)) = error.downcast_ref() {
         return *code;
     }
-    if let Some(Interrupted { signal }) = error.downcast_ref() {
-        // As a shell reports it.
-        return 128 + signal;
+    if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+        return interrupted.exit_code();
     }
     if error.chain().any(|cause| cause.is::<PathError>()) {
         return EXIT_USAGE;

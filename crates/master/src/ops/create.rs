@@ -107,10 +107,10 @@ pub(crate) async fn find(core: &Core, write: u64) -> Result<Write> {
 
 fn gone(write: u64) -> WireError {
     WireError::new(
-        ErrorKind::NotFound,
-        format!("write {write} does not exist: it was completed, abandoned, or its lease ended"),
+        ErrorKind::Conflict,
+        format!("write {write} has ended: another writer took its path, it was abandoned, or its lease ended"),
     )
-    .with_hint("write the file again; a writer must renew its lease or raise master.write_lease")
+    .with_hint("write the file again; if writers are silent for longer than their lease, raise master.write_lease")
 }
 
 /// The mount that a write goes to.

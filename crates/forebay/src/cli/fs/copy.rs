@@ -198,6 +198,15 @@ impl Source {
         Ok(paths.into_iter().map(Source::Tree).collect())
     }
 
+    /// Not so pipes and the like: what was read of them is gone.
+    fn can_be_read_again(&self) -> bool {
+        match self {
+            Source::Tree(_) => true,
+            Source::Local(path) => std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file()),
+            Source::Stdin => false,
+        }
+    }
+
     fn items(&self, client: &Client) -> BoxStream<'static, anyhow::Result<Item>> {
         match self {
             Source::Tree(path) => tree_items(client, path.clone()).boxed(),

@@ -93,7 +93,7 @@ impl LocalWriter {
         };
         ensure!(present.is_some() || !path.is_symlink(), "{}: it is a link to nothing", name());
         ensure!(!present.as_ref().is_some_and(Metadata::is_dir), "{}: it is a directory", name());
-        if present.as_ref().is_some_and(|metadata| !metadata.is_file()) || path.starts_with("/dev") {
+        if present.as_ref().is_some_and(|metadata| !metadata.is_file()) || is_standard_stream(path) {
             let file = std::fs::OpenOptions::new().write(true).open(path).with_context(name)?;
             return Ok(LocalWriter { file: File::from_std(file), path: path.to_path_buf(), beside: None });
         }
@@ -104,7 +104,8 @@ impl LocalWriter {
             .tempfile_in(directory)
             .with_context(|| format!("cannot write in file:{}", directory.display()))?;
         let (file, temporary) = temporary.into_parts();
-        let mode = present.map(|metadata| metadata.mode() & 0o7777);
+        // Without set-user-id and the like: the copy may belong to somebody else.
+        let mode = present.map(|metadata| metadata.mode() & 0o777);
         let beside = Some(Beside { temporary, real_path, mode });
         Ok(LocalWriter { file: File::from_std(file), path: path.to_path_buf(), beside })
     }
@@ -134,6 +135,11 @@ impl LocalWriter {
             Err(error) => Err(error).with_context(name),
         }
     }
+}
+
+/// Names of what this process has open already, as a shell redirected it: replacing the file behind it would miss what the shell holds.
+fn is_standard_stream(path: &Path) -> bool {
+    ["/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd", "/proc/self/fd"].iter().any(|name| path.starts_with(name))
 }
 
 /// Temporary files are private; a copy has the mode that a new file of this user has.

@@ -48,13 +48,11 @@ pub(super) async fn copy(
     }
     let copied = once(client, from, to, options, &done).await;
     let Err(error) = copied else { return copied };
-    match (failure::kind(&error), from, to) {
-        (Some(ErrorKind::AlreadyExists), _, _) if options.no_clobber => Ok(None),
-        (
-            Some(ErrorKind::AlreadyExists | ErrorKind::Conflict),
-            Source::Tree(_) | Source::Local(_),
-            Target::Tree { path, .. },
-        ) => {
+    match (failure::kind(&error), to) {
+        (Some(ErrorKind::AlreadyExists), _) if options.no_clobber => Ok(None),
+        (Some(ErrorKind::AlreadyExists | ErrorKind::Conflict), Target::Tree { path, .. })
+            if from.can_be_read_again() =>
+        {
             // The failed write itself stands in the way until it is abandoned.
             client.settled().await;
             let now = StatOptions { sync: SyncMode::Now, ..StatOptions::default() };
