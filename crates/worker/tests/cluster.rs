@@ -204,6 +204,7 @@ async fn pages_of_freed_inodes_go() {
     let mut client = worker.client().await;
     for file in [&kept, &freed] {
         client.read(&file.ticket(), 0, 4 * PAGE).await.ok();
+        worker.keeps(file, 0, 4 * PAGE).await;
     }
     let used = || worker.running.tiers()[0].used;
     let before = used();
@@ -225,6 +226,7 @@ async fn load_location_and_free() {
     let channel = format!("http://{}", worker.running.addresses().control);
     let mut control = WorkerControlClient::connect(channel).await.unwrap();
     worker.client().await.read(&ticket, 10 * PAGE, PAGE).await.ok();
+    worker.keeps(&file, 10 * PAGE, PAGE).await;
     let location = control.location(LocationRequest { ticket: ticket.clone() }).await.unwrap().into_inner();
     let range = |offset, length| CachedRange { offset, length, tier: "SSD".into() };
     assert_eq!(location.ranges, [range(10 * PAGE, PAGE)]);

@@ -81,9 +81,11 @@ async fn a_new_owner_asks_the_previous_one() {
     let (cached, not_cached) = files.split_at(2);
     for file in cached {
         assert!(a.client().await.read(&file.ticket(), 0, LEN).await.ok() == file.bytes);
+        a.keeps(file, 0, LEN).await;
     }
     // The first page of this one only.
     assert!(a.client().await.read(&not_cached[0].ticket(), 0, 10).await.ok() == not_cached[0].range(0, 10));
+    a.keeps(&not_cached[0], 0, PAGE).await;
     for worker in [&a, &b] {
         worker.running.set_view(&view(2, &[&a, &b]));
     }
@@ -107,6 +109,8 @@ async fn cached_only_ends_at_the_first_gap() {
     let (mut client, ticket) = (worker.client().await, file.ticket());
     client.read(&ticket, 0, 2 * PAGE).await.ok();
     client.read(&ticket, 5 * PAGE, PAGE).await.ok();
+    worker.keeps(&file, 0, 2 * PAGE).await;
+    worker.keeps(&file, 5 * PAGE, PAGE).await;
     let head = ReadHead { ticket, offset: 9, length: 10 * PAGE, cached_only: true, ..ReadHead::default() };
     assert!(client.read_with(head.clone()).await.ok() == file.range(9, 2 * PAGE - 9));
     assert!(client.read_with(ReadHead { offset: 3 * PAGE, ..head }).await.ok().is_empty());
@@ -213,6 +217,7 @@ async fn damage_at_the_owner_heals_there() {
     }
     let file = files_of(&store, b.running.id(), &[address(&a), address(&b)], 1).remove(0);
     b.client().await.read(&file.ticket(), 0, LEN).await.ok();
+    b.keeps(&file, 0, LEN).await;
     let data = b.cache_files().into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
     let disk = std::fs::File::options().write(true).open(data).unwrap();
     let at = PAGE + 20_000;

@@ -143,6 +143,7 @@ async fn damage_on_disk_heals() {
     let file = TestFile::put(&store, 1, 40 * PAGE);
     let (ticket, mut client) = (file.ticket(), worker.client().await);
     assert!(client.read(&ticket, 0, 40 * PAGE).await.ok() == file.bytes);
+    worker.keeps(&file, 0, 40 * PAGE).await;
     let data = worker.cache_files().into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
     let damage = |offset: u64| {
         use std::os::unix::fs::FileExt;
@@ -157,11 +158,13 @@ async fn damage_on_disk_heals() {
     assert!(client.read(&ticket, 5 * PAGE, 4096).await.ok() == file.range(5 * PAGE, 4096));
     assert_eq!(worker.fetched(), 41 * PAGE);
     // So is the cut end of a large one.
+    worker.keeps(&file, 5 * PAGE, PAGE).await;
     damage(9 * PAGE + 1);
     let at = 9 * PAGE + 3;
     assert!(client.read(&ticket, at, 4 * PAGE).await.ok() == file.range(at, 4 * PAGE));
     assert_eq!(worker.fetched(), 42 * PAGE);
     // Whole chunks are the reader's to check, who asks again.
+    worker.keeps(&file, 9 * PAGE, PAGE).await;
     damage(20 * PAGE + 40_000);
     let head = ReadHead { ticket, offset: 0, length: 40 * PAGE, verify: true, ..ReadHead::default() };
     assert!(client.read_with(head).await.ok() == file.bytes);
@@ -175,6 +178,7 @@ async fn pages_that_only_the_disk_has_come_right() {
     let file = TestFile::put(&store, 1, 400 * PAGE + 9);
     let (ticket, mut client) = (file.ticket(), worker.client().await);
     client.read(&ticket, 0, 401 * PAGE).await.ok();
+    worker.keeps(&file, 0, 401 * PAGE).await;
     let forget = || {
         for path in worker.cache_files() {
             let disk = std::fs::File::open(path).unwrap();

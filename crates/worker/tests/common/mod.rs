@@ -6,6 +6,7 @@ pub mod wire;
 use bytes::Bytes;
 use forebay_base::ByteSize;
 use forebay_cache::{DirSettings, TierKind, TierSettings};
+use forebay_proto::frame::ReadHead;
 use forebay_proto::ticket::Ticket;
 use forebay_proto::v1::{ClusterView, MountSpec, WorkerMount};
 use forebay_ufs::memory::MemoryUfs;
@@ -145,6 +146,18 @@ impl TestWorker {
     /// Bytes read from the store so far.
     pub fn fetched(&self) -> u64 {
         self.running.counted().fetched_bytes
+    }
+
+    /// Waits until the page store has a range: readers have it before.
+    pub async fn keeps(&self, file: &TestFile, offset: u64, len: u64) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let head = ReadHead { ticket: file.ticket(), offset, length: len, cached_only: true, ..ReadHead::default() };
+        let expected = file.range(offset, len);
+        let mut client = self.client().await;
+        while client.read_with(head.clone()).await.ok() != expected {
+            assert!(Instant::now() < deadline, "not in time: {len} bytes at {offset} are cached");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// The data files of the page store, as they lie on disk.
