@@ -126,28 +126,26 @@ async fn idle_and_stalling_peers_are_cut_off() {
     let file = TestFile::put(&store, 1, 512 * PAGE);
     let mut idle = worker.client().await;
     assert!(idle.frame().await.is_none());
-    place_is_free(&worker, &file).await;
-    let mut half = worker.client().await;
+    let mut half = place_is_free(&worker, &file).await;
     half.send_raw(b"Fb\x01").await;
     assert!(half.frame().await.is_none());
     // Asks for much and takes none of it: when it looks at last, the connection ends early.
-    place_is_free(&worker, &file).await;
-    let mut slow = worker.client().await;
+    let mut slow = place_is_free(&worker, &file).await;
     let head = ReadHead { ticket: file.ticket(), offset: 0, length: 512 * PAGE, ..ReadHead::default() };
     slow.send(Kind::Read, &head, &[]).await;
     place_is_free(&worker, &file).await;
     assert!(slow.answer(0).await.is_none());
 }
 
-/// Waits until somebody can be served, when only one is at a time.
-async fn place_is_free(worker: &TestWorker, file: &TestFile) {
+/// Waits until somebody can be served, when only one is at a time; it has the place then.
+async fn place_is_free(worker: &TestWorker, file: &TestFile) -> wire::Client {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let mut client = worker.client().await;
         let head = ReadHead { ticket: file.ticket(), offset: 0, length: PAGE, ..ReadHead::default() };
         client.try_send(Kind::Read, &head).await;
         if client.answer(0).await.is_some_and(|answer| answer.end.is_ok()) {
-            return;
+            return client;
         }
         assert!(Instant::now() < deadline, "the place of a connection that is gone is free");
     }
