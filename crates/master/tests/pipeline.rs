@@ -149,7 +149,7 @@ async fn a_call_that_waits_holds_up_no_other() {
     let slow = stream.send(0, vec![stat("/m/x")]).await[0];
     eventually("the store is asked", async || store.count(Operation::Stat) == 1).await;
     let renewed = stream.ask(Request::RenewWrite(RenewWriteRequest { write: 77, start_upload: false })).await;
-    assert_eq!(renewed.unwrap_err().kind, ErrorKind::NotFound, "served while the other waits");
+    assert_eq!(renewed.unwrap_err().kind, ErrorKind::Conflict, "served while the other waits");
     assert!(stream.early.is_empty());
     gate.add_permits(1);
     assert_eq!(stream.answer(slow).await.unwrap_err().kind, ErrorKind::NotFound);

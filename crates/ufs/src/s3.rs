@@ -257,7 +257,17 @@ impl Ufs for S3Ufs {
         expected: &Expected,
         condition: &PutCondition,
     ) -> UfsResult<ObjectMeta> {
-        self.copy_object(ObjectKind::Directory, (from, to), expected, condition).await
+        if expected.length > 0 {
+            return self.copy_object(ObjectKind::Directory, (from, to), expected, condition).await;
+        }
+        // One without bytes is made anew: versitygw does not copy markers at all.
+        let (source_at, at) = (self.at("copy", from), self.at("copy to", to));
+        let (from, to) = (self.of_kind(source_at, ObjectKind::Directory)?, self.of_kind(at, ObjectKind::Directory)?);
+        match objects::head(&self.http, source_at, &from).await? {
+            None => Err(source_at.not_found()),
+            Some(found) if found.tag != expected.tag => Err(source_at.changed("it is another version by now")),
+            Some(_) => objects::put(&self.http, at, &to, Vec::new(), condition).await,
+        }
     }
 
     async fn rename(&self, from: &[u8], _to: &[u8]) -> UfsResult<()> {

@@ -254,7 +254,12 @@ async fn an_error_in_the_middle_reaches_all_and_is_not_remembered() {
     store.clear_faults();
     let before = worker.fetched();
     let (ticket, mut client) = (file.ticket(), worker.client().await);
-    let answer = client.read(&ticket, 0, 8 * PAGE).await;
+    let mut answer = client.read(&ticket, 0, 8 * PAGE).await;
+    while answer.end.is_err() {
+        // It joined a fetch that one of the readers had begun before.
+        assert!(answer.end.as_ref().unwrap_err().message.contains("on fire"), "{:?}", answer.end);
+        answer = client.read(&ticket, 0, 8 * PAGE).await;
+    }
     assert!(answer.end.as_ref().unwrap().hit >= 3 * PAGE, "whole pages before the break are kept");
     assert!(answer.ok() == file.bytes);
     assert!(worker.fetched() - before <= 5 * PAGE);

@@ -53,6 +53,13 @@ impl Cluster {
         }
         let client = cluster.client().await;
         until("all workers are known", async || client.workers().await.unwrap().len() == workers).await;
+        // To each other too: one that knows of fewer takes blocks for its own that are not.
+        until("all workers know each other", async || {
+            let mut epochs = cluster.workers.iter().flatten().map(RunningWorker::epoch);
+            let first = epochs.next();
+            epochs.all(|epoch| Some(epoch) == first)
+        })
+        .await;
         let spec = MountSpec {
             uri: format!("memory://{name}"),
             sync_interval: "never".to_owned(),

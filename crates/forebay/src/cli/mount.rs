@@ -3,8 +3,7 @@
 use crate::cli::{output, place::tree_path};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use forebay_client::{Client, ListOptions, Mount, MountChanges, MountSpec};
-use futures::TryStreamExt;
+use forebay_client::{Client, Mount, MountChanges, MountSpec};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, ffi::OsString};
 
@@ -129,18 +128,7 @@ async fn add(args: Add, client: &Client) -> anyhow::Result<()> {
     };
     let mount = client.add_mount(tree_path(&args.path)?, spec, args.skip_check).await?;
     print(&mount, args.json);
-    if !args.skip_check && is_empty(client, &mount).await {
-        eprintln!("note: there is nothing at {} yet; if there should be, check the prefix", mount.spec.uri);
-    }
     Ok(())
-}
-
-async fn is_empty(client: &Client, mount: &Mount) -> bool {
-    let options = ListOptions { limit: Some(1), ..ListOptions::default() };
-    match client.list_with(&mount.path, options) {
-        Ok(mut entries) => matches!(entries.try_next().await, Ok(None)),
-        Err(_) => false,
-    }
 }
 
 async fn update(args: Update, client: &Client) -> anyhow::Result<()> {

@@ -78,9 +78,18 @@ pub(crate) async fn cat(args: Cat, client: &Client) -> anyhow::Result<()> {
 }
 
 async fn whole(client: &Client, path: &NsPath) -> anyhow::Result<()> {
-    let file = explain(client, path, client.open(path).await).await?;
+    let file = open(client, path).await?;
     let all = 0..file.len();
     write_range(&file, all).await
+}
+
+/// Opens a file. An empty output must not look like an empty file while somebody still writes it.
+async fn open(client: &Client, path: &NsPath) -> anyhow::Result<File> {
+    let file = explain(client, path, client.open(path).await).await?;
+    if !file.entry().complete {
+        eprintln!("note: {path} is being written: it has no content yet");
+    }
+    Ok(file)
 }
 
 /// Writes the start.
@@ -163,7 +172,7 @@ async fn start_of_last_lines(file: &File, lines: u64) -> anyhow::Result<u64> {
 async fn open_one(client: &Client, argument: &OsStr) -> anyhow::Result<File> {
     let paths = expand(client, argument).await?;
     anyhow::ensure!(paths.len() == 1, "{} matches {} paths, one is needed", argument.to_string_lossy(), paths.len());
-    explain(client, &paths[0], client.open(&paths[0]).await).await
+    open(client, &paths[0]).await
 }
 
 async fn write_range(file: &File, range: Range<u64>) -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 
 use super::{expand_all, explain, walk};
 use crate::cli::{failure::Failures, output};
+use anyhow::ensure;
 use clap::{Args, ValueEnum};
 use forebay_base::{NsPath, checksum::Crc32c};
 use forebay_client::{Client, File};
@@ -48,6 +49,7 @@ async fn below(args: &Checksum, client: &Client, path: NsPath) -> anyhow::Result
     while let Some(item) = found.next().await {
         let walk::Found::File(entry) = item? else { continue };
         let file = client.open(&entry.path).await?;
+        ensure!(file.entry().complete, "{} is being written: it has no content yet", entry.path);
         let sum = sum(&file, args.algorithm).await?;
         if args.json {
             let mut value = output::path_json(&entry.path);
