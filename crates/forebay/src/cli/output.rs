@@ -16,13 +16,13 @@ pub(crate) fn line(text: impl std::fmt::Display) {
     }
 }
 
-/// Bytes as they are, on standard output; [`flush`] after the last.
+/// Bytes as they are, on standard output; [`flush()`] after the last.
 pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let written = io::stdout().lock().write_all(bytes);
     written.inspect_err(quit_on_closed_pipe).context("cannot write to standard output")
 }
 
-/// Sends out what [`bytes`] still holds.
+/// Sends out what [`bytes()`] still holds.
 pub(crate) fn flush() -> anyhow::Result<()> {
     io::stdout().lock().flush().inspect_err(quit_on_closed_pipe).context("cannot write to standard output")
 }
