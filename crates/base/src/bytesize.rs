@@ -6,10 +6,16 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ByteSize(pub u64);
 
-/// A text that is not a byte size.
+/// A text that is no byte size that we know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a byte size: write a number and a unit, as in 512MiB, 1.5GB or 4096")]
-pub struct ParseByteSizeError(pub String);
+pub enum ParseByteSizeError {
+    /// Something else.
+    #[error("{0:?} is not a byte size: write a number and a unit (KB to PB, KiB to PiB), as in 512MiB, 1.5GB or 4096")]
+    NoSize(String),
+    /// Beyond what 64 bits hold, or, of a fraction, what can be told exactly.
+    #[error("{0:?} is too large a byte size: less than 16384PiB fit, with a fraction less than 8PiB")]
+    TooLarge(String),
+}
 
 /// Units by name, the longest first. Binary units are powers of 1024, decimal ones of 1000.
 const UNITS: [(&str, u64); 15] = [
@@ -56,14 +62,16 @@ impl FromStr for ByteSize {
     type Err = ParseByteSizeError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || ParseByteSizeError(text.to_owned());
+        let error = || ParseByteSizeError::NoSize(text.to_owned());
+        let too_large = || ParseByteSizeError::TooLarge(text.to_owned());
         let lower = text.trim().to_ascii_lowercase();
         let (number, factor) = UNITS
             .iter()
             .find_map(|(unit, factor)| lower.strip_suffix(unit).map(|number| (number.trim_end(), *factor)))
             .unwrap_or((lower.as_str(), 1));
-        if let Ok(whole) = number.parse::<u64>() {
-            return whole.checked_mul(factor).map(ByteSize).ok_or_else(error);
+        if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) {
+            let bytes = number.parse::<u64>().ok().and_then(|whole| whole.checked_mul(factor));
+            return bytes.map(ByteSize).ok_or_else(too_large);
         }
         let plain = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
         let value = if plain {
@@ -72,7 +80,10 @@ impl FromStr for ByteSize {
             return Err(error());
         };
         // 2^53: above it a fraction cannot be told apart any more.
-        if value.fract() != 0.0 && factor == 1 || value >= 9_007_199_254_740_992.0 {
+        if value >= 9_007_199_254_740_992.0 {
+            return Err(too_large());
+        }
+        if value.fract() != 0.0 && factor == 1 {
             return Err(error());
         }
         Ok(ByteSize(value.round() as u64))
@@ -97,9 +108,19 @@ impl fmt::Display for ByteSize {
     }
 }
 
+impl ByteSize {
+    /// The same size when it is read back, in the largest binary unit that divides it (`1536MiB`), else in bytes (`1500000000B`).
+    fn exact(self) -> String {
+        let units = [("PiB", 1u64 << 50), ("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+        let divides = |&(_, factor): &(&str, u64)| self.0 > 0 && self.0.is_multiple_of(factor);
+        let (unit, factor) = units.into_iter().find(divides).unwrap_or(("B", 1));
+        format!("{}{unit}", self.0 / factor)
+    }
+}
+
 impl serde::Serialize for ByteSize {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(&self.exact())
     }
 }
 
@@ -118,7 +139,7 @@ impl<'de> serde::Deserialize<'de> for ByteSize {
             }
 
             fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<ByteSize, E> {
-                u64::try_from(n).map(ByteSize).map_err(|_| E::custom(ParseByteSizeError(n.to_string())))
+                u64::try_from(n).map(ByteSize).map_err(|_| E::custom(ParseByteSizeError::NoSize(n.to_string())))
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ByteSize, E> {
@@ -155,6 +176,23 @@ mod tests {
             ["", "MiB", "-1", "1.5", "1e3", "12 parsecs", "99999999999PiB", "18446744073709551616", "nan", "inf"]
         {
             check(text, None);
+        }
+        for text in ["99999999999PiB", "18446744073709551616", "9.5PiB"] {
+            assert_eq!(text.parse::<ByteSize>(), Err(ParseByteSizeError::TooLarge(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn what_is_stored_is_exact() {
+        for (size, text) in [
+            (0, "0B"),
+            (1_500_000_000, "1500000000B"),
+            (1536 << 20, "1536MiB"),
+            (64 << 20, "64MiB"),
+            (u64::MAX, "18446744073709551615B"),
+        ] {
+            assert_eq!(ByteSize(size).exact(), text);
+            check(text, Some(size));
         }
     }
 

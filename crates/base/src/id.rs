@@ -82,3 +82,9 @@ pub struct RequestId {
     /// Which of its requests.
     pub sequence: u64,
 }
+
+impl RequestId {
+    /// How far a client may be ahead of its oldest request that is under way: the masters keep the replies of so many sequence numbers,
+    /// and refuse a request whose number lies so far back, since they cannot tell whether they have answered it.
+    pub const SPAN_MAX: u64 = 1024;
+}

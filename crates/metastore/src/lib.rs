@@ -19,5 +19,5 @@ pub use error::{Result, StoreError};
 pub use mem::MemStore;
 pub use overlay::Overlay;
 pub use range::{Direction, KeyRange};
-pub use rocks::{RocksSettings, RocksStore};
+pub use rocks::{RocksSettings, RocksStore, RocksView};
 pub use store::{Read, Row, Rows, Snapshot, Store};

@@ -5,8 +5,10 @@
 
 mod format;
 mod options;
+mod view;
 
 pub use options::RocksSettings;
+pub use view::RocksView;
 
 use crate::{Batch, Direction, KeyRange, Op, Read, Result, Row, Rows, Snapshot, Store, StoreError};
 use bytes::Bytes;
@@ -14,7 +16,11 @@ use rocksdb::{
     DB, DBRawIterator, FlushOptions, ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
     checkpoint::Checkpoint,
 };
-use std::{path::Path, path::PathBuf, sync::Arc, sync::OnceLock};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    sync::{Arc, OnceLock},
+};
 
 /// A store on RocksDB in one directory, which one process at a time may have open.
 pub struct RocksStore {
@@ -24,22 +30,38 @@ pub struct RocksStore {
 }
 
 struct Inner {
+    /// Dropped first: it is closed before its directory may go.
     db: DB,
-    directory: PathBuf,
+    directory: Directory,
+}
+
+struct Directory {
+    path: PathBuf,
+    /// It goes with its store.
+    is_doomed: AtomicBool,
 }
 
 impl RocksStore {
     /// Opens the store in `directory`, making it when it is not there.
     pub fn open(directory: &Path, settings: &RocksSettings) -> Result<RocksStore> {
         format::check(directory)?;
+        // RocksDB syncs what is in the directory, not its name.
+        let made = forebay_base::data_dir::create_private(directory);
+        made.map_err(|error| StoreError::Io { directory: directory.to_owned(), what: error.to_string() })?;
         let db = DB::open(&settings.options(), directory).map_err(|error| convert_open(directory, error))?;
         format::write(directory)?;
-        Ok(RocksStore { inner: Arc::new(Inner { db, directory: directory.to_owned() }), failed: OnceLock::new() })
+        let directory = Directory { path: directory.to_owned(), is_doomed: AtomicBool::new(false) };
+        Ok(RocksStore { inner: Arc::new(Inner { db, directory }), failed: OnceLock::new() })
     }
 
     /// Compacts everything: for tools and for measuring, since it rewrites the whole store.
     pub fn compact(&self) {
         self.inner.db.compact_range::<&[u8], &[u8]>(None, None);
+    }
+
+    /// Has the directory removed, in the background, once the store and all snapshots of it are dropped.
+    pub fn remove_when_dropped(&self) {
+        self.inner.directory.is_doomed.store(true, Ordering::Release);
     }
 
     /// Runs a write or flush unless one has failed before. Nothing is locked meanwhile: writes go on beside a flush.
@@ -51,9 +73,28 @@ impl RocksStore {
     }
 }
 
+/// In a thread of its own: who lets go of the last snapshot may be one that must not wait for a disk.
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if !*self.is_doomed.get_mut() {
+            return;
+        }
+        let path = std::mem::take(&mut self.path);
+        let remove = move || {
+            if let Err(error) = std::fs::remove_dir_all(&path) {
+                tracing::warn!(path = %path.display(), %error, "an old store cannot be removed");
+            }
+        };
+        // Without a thread it stays, as after a crash.
+        if let Err(error) = std::thread::Builder::new().name("store-removal".to_owned()).spawn(remove) {
+            tracing::warn!(%error, "an old store cannot be removed for now");
+        }
+    }
+}
+
 impl Inner {
     fn convert(&self, error: rocksdb::Error) -> StoreError {
-        convert(&self.directory, error)
+        convert(&self.directory.path, error)
     }
 
     fn get(&self, key: &[u8], options: &ReadOptions) -> Result<Option<Bytes>> {
@@ -74,7 +115,7 @@ impl Inner {
             Direction::Forward => rows.seek_to_first(),
             Direction::Backward => rows.seek_to_last(),
         }
-        Box::new(Scan { rows: Some(rows), directory: &self.directory, direction })
+        Box::new(Scan { rows: Some(rows), directory: &self.directory.path, direction })
     }
 }
 
@@ -201,19 +242,26 @@ fn convert(directory: &Path, error: rocksdb::Error) -> StoreError {
     }
 }
 
-/// As `convert`, and tells a lock that another process holds.
+/// As `convert`, and tells a lock that another process holds, or this one.
 fn convert_open(directory: &Path, error: rocksdb::Error) -> StoreError {
     match error.kind() {
-        rocksdb::ErrorKind::IOError if error.to_string().contains("LOCK") => StoreError::InUse(directory.to_owned()),
+        rocksdb::ErrorKind::IOError if tells_of_lock(directory, error.as_ref()) => {
+            StoreError::InUse(directory.to_owned())
+        }
         _ => convert(directory, error),
     }
+}
+
+/// Whether a message is one of the two that RocksDB has for a lock in use (`LockFile` in `env/fs_posix.cc`). Other errors name the file as well.
+fn tells_of_lock(directory: &Path, message: &str) -> bool {
+    let held = ["While lock file: ", "lock hold by current process"].iter().any(|text| message.contains(text));
+    held && message.contains(&format!("{}: ", directory.join("LOCK").display()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use forebay_base::ByteSize;
-    use std::sync::atomic::{AtomicBool, Ordering};
 
     /// Bytes that do not compress.
     fn noise(seed: u64) -> Vec<u8> {
@@ -232,6 +280,21 @@ mod tests {
         let mut batch = Batch::new();
         batch.put(number.to_be_bytes().to_vec(), value);
         store.write(batch).unwrap();
+    }
+
+    #[test]
+    fn only_a_lock_in_use_is_in_use() {
+        let temp = tempfile::tempdir().unwrap();
+        let held = temp.path().join("held");
+        let open = |directory: &Path| RocksStore::open(directory, &RocksSettings::default()).map(|_| ());
+        let _store = RocksStore::open(&held, &RocksSettings::default()).unwrap();
+        assert!(matches!(open(&held), Err(StoreError::InUse(_))));
+        let broken = temp.path().join("LOCK");
+        std::fs::create_dir_all(broken.join("LOCK")).unwrap();
+        let error = open(&broken).unwrap_err();
+        assert!(matches!(error, StoreError::Io { .. }), "{error}");
+        assert!(tells_of_lock(Path::new("/m"), "IO error: While lock file: /m/LOCK: Resource temporarily unavailable"));
+        assert!(!tells_of_lock(Path::new("/m"), "IO error: While lock file: /other/LOCK: No locks available"));
     }
 
     #[test]
