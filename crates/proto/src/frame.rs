@@ -320,6 +320,10 @@ pub struct LocalCloseHead {
     /// [`crate::ticket::Ticket::version`].
     #[prost(uint64, tag = "2")]
     pub version: u64,
+    /// Bytes of any files that were read through descriptors of this connection since the last report, and were cached without being asked for. With inode 0 the
+    /// request gives nothing back and is a report alone.
+    #[prost(uint64, tag = "3")]
+    pub read_bytes: u64,
 }
 
 /// The lengths of the pieces that a body at `offset` of `length` bytes is cut into for its checksums.
@@ -371,18 +375,6 @@ mod tests {
         let known: Vec<u8> = (0..=255).filter(|byte| Kind::from_byte(*byte).is_some()).collect();
         assert_eq!(known, [1, 2, 3, 4, 5, 16, 17, 18, 19, 20]);
         assert_eq!(Kind::from_byte(5), Some(Kind::LocalClose));
-    }
-
-    /// The worked example of docs/formats/data-plane.md.
-    #[test]
-    fn worked_example() {
-        let head =
-            ReadHead { ticket: bytes::Bytes::from_static(b"T"), offset: 4096, length: 100, ..ReadHead::default() };
-        let frame = encode_frame(Kind::Read, 5, &head, 0);
-        let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(&hex[..16], "4662010160cd689e");
-        assert_eq!(&hex[16..64], "050000000000000000000000000000000800000000000000");
-        assert_eq!(&hex[64..], "0a01541080201864");
     }
 
     #[test]
