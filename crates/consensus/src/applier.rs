@@ -17,8 +17,10 @@ use parking_lot::Mutex;
 
 use crate::apply_thread::{ApplyThread, Task};
 use crate::error::OpenError;
+use crate::log::Position;
 use crate::members::Applied;
-use crate::raft_types::{LogId, RaftEntry, Reply, SnapshotMeta, StoredMembers, Types, invalid};
+use crate::raft_types::{LogId, RaftEntry, Reply, SnapshotMeta, StoredMembers, Types, invalid, position};
+use crate::runtime::spawn_blocking;
 use crate::state_machine::{Entry, Flush, StateMachine, StateMachineError};
 
 /// Most entries of one batch, and most bytes of commands, so that its atomic write stays small and replies do not wait long.
@@ -53,6 +55,11 @@ impl Applier {
             snapshots,
             made: AtomicU64::new(0),
         })
+    }
+
+    /// The last entry that the state machine has; none when it is new.
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.last.map(position)
     }
 
     /// The thread behind it, to be ended by whoever ends the member.
@@ -168,7 +175,7 @@ impl RaftStateMachine<Types> for Applier {
         if self.flusher.flushed.lock().is_none() {
             return Ok(None);
         }
-        fs::create_dir_all(&self.snapshots)?;
+        forebay_base::data_dir::create_private(&self.snapshots)?;
         let target = self.snapshots.join(self.made.fetch_add(1, Ordering::Relaxed).to_string());
         let snapshot = SnapshotDir::Files(target.clone());
         let blob = self.thread.ask(|done| Task::Checkpoint { target, done }).await;
@@ -194,7 +201,7 @@ impl Flusher {
         let flush = inner.as_ref().ok_or_else(|| StateMachineError::new("this member has ended"))?;
         let start = std::time::Instant::now();
         let (last_log_id, last_membership) = position_of(flush.flush()?).map_err(StateMachineError::new)?;
-        metrics::histogram!("forebay_raft_flush_seconds").record(start.elapsed());
+        ::metrics::histogram!(crate::metrics::FLUSH_SECONDS).record(start.elapsed());
         let meta = SnapshotMeta { last_log_id, last_membership };
         *self.flushed.lock() = Some(meta.clone());
         Ok(meta)
@@ -216,7 +223,7 @@ impl RaftSnapshotBuilder<Types> for Flusher {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let flusher = self.clone();
-        let flush = tokio::task::spawn_blocking(move || flusher.flush());
+        let flush = spawn_blocking(move || flusher.flush());
         let meta = flush.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         Ok(Snapshot { meta, snapshot: SnapshotDir::Flushed })
     }

@@ -3,60 +3,58 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
+use forebay_base::FileLock;
+use futures::stream::BoxStream;
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
-use openraft::{RaftMetrics, ReadPolicy};
+use openraft::{LinearizerOption, RaftMetrics};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use crate::applier::{Applier, Flusher};
 use crate::apply_thread::ApplyThread;
 use crate::error::{ConsensusError, OpenError};
-use crate::log::{DirectoryLock, Log, LogSettings, OsDisk};
+use crate::finishing::Finisher;
+use crate::forming::{Founder, Waiting, founder};
+use crate::leadership::Lead;
+use crate::listener::Listener;
+use crate::log::{Disk, Log, LogSettings, OsDisk};
 use crate::log_store::LogStore;
-use crate::raft_types::{Command, Types};
-use crate::settings::{Member, MemberId, Settings};
+use crate::missing;
+use crate::network::Peers;
+use crate::raft_types::{Command, LeaderTerm, Proposer, Types};
+use crate::runtime::{Instant, JoinHandle, sleep_until, spawn, spawn_blocking, timeout};
+use crate::settings::{Formation, Member, MemberId, Settings};
+use crate::snapshot_receive::Receiver;
 use crate::start::{self, Engine};
 use crate::state_machine::StateMachine;
+use crate::transport::Transport;
 
 /// One running member. Share it by `Arc`. Call [`Consensus::shutdown`] before dropping it; without, it is as after a crash.
 pub struct Consensus {
-    settings: Settings,
-    raft: Engine,
-    log: Arc<Log>,
-    thread: Arc<ApplyThread>,
-    flusher: Flusher,
+    pub(crate) settings: Settings,
+    pub(crate) raft: Engine,
+    pub(crate) log: Arc<Log>,
+    pub(crate) peers: Peers,
+    pub(crate) flusher: Flusher,
+    /// Held while the members change.
+    pub(crate) changes: Arc<tokio::sync::Mutex<()>>,
+    /// What a new member waits for.
+    pub(crate) waiting: Waiting,
+    pub(crate) listener: Arc<Listener>,
+    pub(crate) thread: Arc<ApplyThread>,
     /// Bytes of commands that may still be proposed.
-    room: Semaphore,
+    room: Arc<Semaphore>,
     /// This member is the only one, and leads: nobody else can, until the membership changes. Whoever adds a
     /// member must clear this first.
-    sole: AtomicBool,
+    pub(crate) sole: AtomicBool,
+    /// The last term in which this member gave its lead away, or began to.
+    pub(crate) given_away: watch::Sender<u64>,
     health: Arc<Health>,
-    keeper: Mutex<Option<JoinHandle<()>>>,
-    lock: Mutex<Option<DirectoryLock>>,
-}
-
-/// What a member knows about itself and the group.
-#[derive(Clone, Debug)]
-pub struct Status {
-    /// This member.
-    pub member: Member,
-    /// The current leader, when known.
-    pub leader: Option<Member>,
-    /// All members, this one included.
-    pub members: Vec<Member>,
-    /// The current term.
-    pub term: u64,
-    /// Index of the last entry in this member's log.
-    pub last_index: Option<u64>,
-    /// Index of the last entry applied here.
-    pub applied_index: Option<u64>,
-    /// Index up to which the state machine is known to be durable, so that the log may forget; `None` before the first flush of this run.
-    pub flushed_index: Option<u64>,
-    /// Syncs of the log since the start; one makes many entries durable (group commit).
-    pub log_syncs: u64,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    lock: Mutex<Option<FileLock>>,
 }
 
 /// Whether the member can go on; shared with its threads.
@@ -109,53 +107,207 @@ impl Health {
 }
 
 impl Consensus {
-    /// Opens the log in `dir` (made when missing), brings `machine` up to the log and, as the only member, takes the lead
-    /// before it returns. A new directory starts a group of one.
+    /// As [`Consensus::open_in_group`], for a group of one.
     pub async fn open(settings: Settings, dir: &Path, machine: Box<dyn StateMachine>) -> Result<Consensus, OpenError> {
+        Consensus::start(settings, dir, machine, None, Where::Machine).await
+    }
+
+    /// Opens the log in `dir` (made when missing). The only member of a group brings `machine` up to the log and takes the lead
+    /// before this returns. One of several returns at once: until there is a leader, it can be reached and serves nothing.
+    pub async fn open_in_group(
+        settings: Settings,
+        dir: &Path,
+        machine: Box<dyn StateMachine>,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Consensus, OpenError> {
+        Consensus::start(settings, dir, machine, Some(transport), Where::Machine).await
+    }
+
+    pub(crate) async fn start(
+        settings: Settings,
+        dir: &Path,
+        machine: Box<dyn StateMachine>,
+        transport: Option<Arc<dyn Transport>>,
+        lies: Where,
+    ) -> Result<Consensus, OpenError> {
+        crate::metrics::register();
         settings.check()?;
         let health = Arc::new(Health::new());
-        let (lock, log) = open_log(&settings, dir, &health).await?;
+        let (lock, log) = open_log(&settings, dir, lies, &health).await?;
+        // Who has confirmed nothing yet has granted no lease either.
+        let is_new = log.bounds().1.is_none() && log.vote().is_none();
+        let given = settings.lease().max(Duration::from_millis(log.identity().lease_ms));
+        let votes_from = Instant::now() + if is_new { Duration::ZERO } else { given };
         let applier = Applier::new(machine, dir.join("snapshots"))?;
+        missing::check(&log, dir, applier.position())?;
         let (thread, flusher) = (applier.thread(), applier.flusher());
-        let raft = start::start(&settings, LogStore::new(log.clone()), applier).await?;
-        let keeper = start::Keeper {
+        let peers = Peers::new(transport, log.clone(), settings.clone(), thread.cluster_version());
+        let raft = start::start(&settings, peers.clone(), LogStore::new(log.clone()), applier).await?;
+        let listener = Listener {
             raft: raft.clone(),
             log: log.clone(),
-            health: health.clone(),
-            interval: settings.flush_interval,
+            settings: settings.clone(),
+            votes_from,
+            receiver: Receiver::new(dir.join("snapshots")),
+            told_too_old: AtomicBool::new(false),
+            heard: Mutex::default(),
         };
         let consensus = Consensus {
-            room: Semaphore::new(settings.in_flight_bytes.bytes() as usize),
+            room: Arc::new(Semaphore::new(settings.in_flight_bytes.bytes() as usize)),
             settings,
             raft,
             log,
+            peers,
+            changes: Arc::default(),
+            waiting: Waiting::default(),
+            listener: Arc::new(listener),
             thread,
             flusher,
             sole: AtomicBool::new(false),
+            given_away: watch::Sender::new(0),
             health,
-            keeper: Mutex::new(Some(tokio::spawn(keeper.run()))),
-            lock: Mutex::new(Some(lock)),
+            tasks: Mutex::default(),
+            lock: Mutex::new(lock),
         };
-        let sole = start::lead_if_alone(&consensus.raft, &consensus.settings.member, &consensus.health).await?;
-        consensus.sole.store(sole, Ordering::Release);
+        consensus.begin(votes_from).await?;
         Ok(consensus)
+    }
+
+    /// Starts what goes on beside the engine, and takes the lead of a group of one.
+    async fn begin(&self, votes_from: Instant) -> Result<(), OpenError> {
+        let keeper = start::Keeper {
+            raft: self.raft.clone(),
+            log: self.log.clone(),
+            health: self.health.clone(),
+            interval: self.settings.flush_interval,
+            retained_bytes: self.settings.retained_bytes.bytes(),
+        };
+        self.tasks.lock().push(spawn(keeper.run()));
+        let finisher = Finisher {
+            raft: self.raft.clone(),
+            changes: self.changes.clone(),
+            pause: self.settings.heartbeat_interval,
+            patience: self.settings.propose_timeout,
+        };
+        self.tasks.lock().push(spawn(finisher.run()));
+        let begun = self.raft.is_initialized().await.map_err(start::refused)?;
+        let may_be_alone = match &self.settings.formation {
+            Formation::Alone => true,
+            Formation::Group(members) => begun || members.len() == 1,
+            Formation::Join => begun,
+        };
+        if may_be_alone {
+            let sole = start::lead_if_alone(&self.raft, &self.log, &self.settings, &self.health).await?;
+            self.sole.store(sole, Ordering::Release);
+        } else {
+            self.wait_for_group();
+        }
+        let (raft, log, lease_ms) = (self.raft.clone(), self.log.clone(), self.settings.lease_ms());
+        self.tasks.lock().push(spawn(async move {
+            sleep_until(votes_from).await;
+            raft.runtime_config().elect(true);
+            // Longer ones have run out by now. What is not noted costs a longer wait at the next start.
+            let noted = spawn_blocking(move || log.give_leases_of(lease_ms)).await;
+            if let Ok(Err(error)) = noted {
+                tracing::warn!(%error, "cannot note the lease that this member gives");
+            }
+        }));
+        Ok(())
+    }
+
+    /// A new member of several: founds the group or says what it waits for.
+    fn wait_for_group(&self) {
+        let id = self.settings.member.id;
+        match &self.settings.formation {
+            Formation::Group(members) if founder(members) == Some(id) => {
+                let founder = Founder {
+                    raft: self.raft.clone(),
+                    log: self.log.clone(),
+                    peers: self.peers.clone(),
+                    members: members.clone(),
+                    waiting: self.waiting.clone(),
+                    lease_ms: self.settings.lease_ms(),
+                };
+                self.tasks.lock().push(spawn(founder.run()));
+            }
+            Formation::Group(members) => {
+                let first = members.iter().find(|member| founder(members) == Some(member.id));
+                let first = first.map_or("the first one", |member| &member.address);
+                let own = &self.settings.member.address;
+                *self.waiting.lock() = Some(format!(
+                    "{first} has not formed the group of masters yet, or has one that knows another directory at {own} or none; have that one take \
+                     this master in: forebay masters add {own} (--replace {own} if it was one of them)"
+                ));
+            }
+            Formation::Alone | Formation::Join => {
+                *self.waiting.lock() = Some("no group of masters has taken this one in yet; add it".to_owned());
+            }
+        }
+    }
+
+    /// Answers a message that another member sent by [`Transport::call`].
+    pub async fn handle(&self, message: Bytes) -> Bytes {
+        self.listener.handle(message).await
+    }
+
+    /// Answers the messages that another member sent by [`Transport::stream`], one by one.
+    pub fn handle_stream(&self, messages: BoxStream<'static, Bytes>) -> BoxStream<'static, Bytes> {
+        self.listener.clone().handle_stream(messages)
     }
 
     /// Proposes a command and returns the state machine's reply. Acknowledged means: on disk on a quorum, and applied here.
     ///
     /// Waits while too many bytes are under way. Dropping the future does not withdraw the command.
     pub async fn propose(&self, command: Bytes) -> Result<Bytes, ConsensusError> {
+        self.write(command, None).await
+    }
+
+    /// As [`Consensus::propose`], but only if this member has led without interruption since `lead` began.
+    pub async fn propose_in(&self, lead: Lead, command: Bytes) -> Result<Bytes, ConsensusError> {
+        self.write(command, Some(lead)).await
+    }
+
+    async fn write(&self, command: Bytes, lead: Option<Lead>) -> Result<Bytes, ConsensusError> {
         let (length, limit) = (command.len(), self.settings.command_bytes_max.bytes() as usize);
         if length > limit {
             return Err(ConsensusError::TooLarge { length, limit });
         }
-        let room = self.room.acquire_many(length.max(1) as u32).await;
-        let _room = room.expect("the semaphore is never closed");
+        let room = self.in_time(Arc::clone(&self.room).acquire_many_owned(length.max(1) as u32)).await?;
+        let room = room.expect("the semaphore is never closed");
         if let Some(stopped) = self.health.stopped() {
             return Err(stopped);
         }
-        let response = self.raft.client_write(Command(command)).await;
-        response.map(|response| response.data.0).map_err(|e| self.write_error(e))
+        let (reply, answer) = oneshot::channel();
+        let mut request = self.raft.write(Command(command)).responder(Proposer { reply, room });
+        if let Some(lead) = lead {
+            request = request.with_leader(LeaderTerm::new(lead.term));
+        }
+        request.await.map_err(|fatal| self.fatal(&fatal.to_string()))?;
+        match self.in_time(answer).await? {
+            Ok(written) => written.map(|written| written.data.0).map_err(|e| self.write_error(e)),
+            Err(_) => Err(self.ended().await),
+        }
+    }
+
+    /// Waits for what a majority must do, for so long; for what this member does alone, as long as it takes.
+    async fn in_time<T>(&self, what: impl Future<Output = T>) -> Result<T, ConsensusError> {
+        match self.sole.load(Ordering::Acquire) {
+            true => Ok(what.await),
+            false => timeout(self.settings.propose_timeout, what).await.map_err(|_| self.unconfirmed()),
+        }
+    }
+
+    pub(crate) fn unconfirmed(&self) -> ConsensusError {
+        let reason = format!("no majority of the masters has confirmed it within {:?}", self.settings.propose_timeout);
+        ConsensusError::Unknown { reason }
+    }
+
+    /// The error of an engine that answers no more; its reason comes with its end.
+    pub(crate) async fn ended(&self) -> ConsensusError {
+        let ended = |metrics: &RaftMetrics<Types>| metrics.running_state.is_err();
+        let metrics = self.raft.wait(Some(Duration::from_secs(1))).metrics(ended, "its end").await;
+        let reason = metrics.ok().and_then(|metrics| metrics.running_state.err()).map(|fatal| fatal.to_string());
+        self.fatal(reason.as_deref().unwrap_or("the log engine ended"))
     }
 
     /// When this returns, a read of the state machine's local state sees everything that was acknowledged before the call.
@@ -167,7 +319,10 @@ impl Consensus {
         if self.sole.load(Ordering::Acquire) {
             return Ok(());
         }
-        let read = self.raft.ensure_linearizable(ReadPolicy::LeaseRead).await;
+        // By lease where a majority confirmed something that was sent lately enough; else it is asked now.
+        let option =
+            LinearizerOption::new(Some(self.settings.read_lease()), true).with_wait_timeout(self.settings.lease());
+        let read = self.raft.ensure_linearizable(option).await;
         read.map(drop).map_err(|e| self.read_error(e))
     }
 
@@ -185,26 +340,16 @@ impl Consensus {
     /// is the usual one. Pending until then, also after a shutdown.
     pub async fn failed(&self) -> String {
         let mut failure = self.health.failure.subscribe();
-        match failure.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_) => std::future::pending().await,
+        let reason = failure.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => reason,
+            None => std::future::pending().await,
         }
     }
 
-    /// What this member knows now.
-    pub fn status(&self) -> Status {
-        let metrics = start::metrics_of(&self.raft);
-        let nodes = metrics.membership_config.nodes();
-        Status {
-            member: self.settings.member.clone(),
-            leader: leader_in(&metrics),
-            members: nodes.map(|(id, node)| member(*id, &node.addr)).collect(),
-            term: metrics.current_term,
-            last_index: metrics.last_log_index,
-            applied_index: metrics.last_applied.map(|id| id.index),
-            flushed_index: self.flusher.flushed_index(),
-            log_syncs: self.log.syncs(),
-        }
+    /// Ends this member for good: [`Consensus::failed`] resolves with the reason, and the process must end.
+    pub fn give_up(&self, reason: &str) {
+        self.health.fail(reason);
     }
 
     /// Takes no more proposals, lets those under way finish or fail, flushes the state machine, closes the log, and lets
@@ -213,15 +358,13 @@ impl Consensus {
         if self.health.closing.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        if let Some(keeper) = self.keeper.lock().take() {
-            keeper.abort();
-        }
+        self.end_tasks();
         // It only waits for the task, whose end was asked for.
         let _ = self.raft.shutdown().await;
         self.thread.stop();
         let (thread, flusher, log) = (self.thread.clone(), self.flusher.clone(), self.log.clone());
         let failed = self.health.failure().is_some();
-        let end = tokio::task::spawn_blocking(move || {
+        let end = spawn_blocking(move || {
             thread.join();
             // After a failed write nothing is known; the log will tell at the next start.
             let flushed = if failed { Ok(()) } else { flusher.flush().map(drop) };
@@ -236,11 +379,16 @@ impl Consensus {
         flushed.map_err(|e| stopped(e.to_string()))
     }
 
-    fn write_error(&self, error: RaftError<Types, ClientWriteError<Types>>) -> ConsensusError {
+    fn end_tasks(&self) {
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
+        }
+    }
+
+    fn write_error(&self, error: ClientWriteError<Types>) -> ConsensusError {
         match error {
-            RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => not_leader(to),
-            RaftError::APIError(other) => ConsensusError::Unknown { reason: other.to_string() },
-            RaftError::Fatal(fatal) => self.fatal(&fatal.to_string()),
+            ClientWriteError::ForwardToLeader(to) => not_leader(to),
+            other => ConsensusError::Unknown { reason: other.to_string() },
         }
     }
 
@@ -252,7 +400,7 @@ impl Consensus {
         }
     }
 
-    fn fatal(&self, reason: &str) -> ConsensusError {
+    pub(crate) fn fatal(&self, reason: &str) -> ConsensusError {
         self.health.fail(reason);
         self.health.stopped().unwrap_or_else(|| ConsensusError::Stopped { reason: reason.to_owned() })
     }
@@ -263,9 +411,7 @@ impl Drop for Consensus {
         if self.health.closing.swap(true, Ordering::AcqRel) {
             return;
         }
-        if let Some(keeper) = self.keeper.lock().take() {
-            keeper.abort();
-        }
+        self.end_tasks();
         self.thread.stop();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let raft = self.raft.clone();
@@ -274,29 +420,57 @@ impl Drop for Consensus {
     }
 }
 
+/// On what the directory of the log lies.
+pub(crate) enum Where {
+    /// The file system of the machine, where others may want it, too.
+    Machine,
+    /// A disk that nobody else has.
+    #[cfg(feature = "simulation")]
+    Disk(Arc<dyn Disk>),
+}
+
+impl Where {
+    fn open(self, dir: &Path) -> Result<(Arc<dyn Disk>, Option<FileLock>), OpenError> {
+        match self {
+            Where::Machine => {
+                let lock = crate::log::lock(dir)?;
+                Ok((Arc::new(OsDisk), Some(lock)))
+            }
+            #[cfg(feature = "simulation")]
+            Where::Disk(disk) => Ok((disk, None)),
+        }
+    }
+}
+
 /// Locks the directory and reads the log, away from the runtime's threads.
 async fn open_log(
     settings: &Settings,
     dir: &Path,
+    lies: Where,
     health: &Arc<Health>,
-) -> Result<(DirectoryLock, Arc<Log>), OpenError> {
+) -> Result<(Option<FileLock>, Arc<Log>), OpenError> {
     let log_settings = LogSettings {
         segment_bytes: settings.segment_bytes.bytes() as u32,
         cache_bytes: settings.cache_bytes.bytes() as usize,
     };
     let (member, flush_bytes) = (settings.member.id, settings.flush_bytes.bytes());
+    let lease_ms = settings.lease_ms();
     let (on_failure, on_growth) = (health.clone(), health.clone());
     let dir = dir.to_owned();
-    let open = tokio::task::spawn_blocking(move || {
-        let lock = crate::log::lock(&dir)?;
+    let open = spawn_blocking(move || {
+        let (disk, lock) = lies.open(&dir)?;
         let log = Log::open(
-            Arc::new(OsDisk),
+            disk,
             &dir,
             member,
             log_settings,
             Box::new(move |reason| on_failure.fail(reason)),
             Box::new(move |bytes| on_growth.note_growth(bytes, flush_bytes)),
         )?;
+        // Before anything is confirmed.
+        let given_ms = log.identity().lease_ms.max(lease_ms);
+        let noted = log.give_leases_of(given_ms).and_then(|()| log.note_begun());
+        noted.map_err(|e| OpenError::Io { what: "write to", path: dir, source: e })?;
         Ok((lock, Arc::new(log)))
     });
     open.await.map_err(|e| OpenError::Start { reason: e.to_string() })?
@@ -322,16 +496,18 @@ impl Health {
 
 fn not_leader(to: ForwardToLeader<Types>) -> ConsensusError {
     let leader = to.leader_id.zip(to.leader_node);
-    ConsensusError::NotLeader { leader: leader.map(|(id, node)| member(id, &node.addr)) }
+    ConsensusError::NotLeader { leader: leader.map(|(id, peer)| member(id, &peer.address)) }
 }
 
-fn leader_in(metrics: &RaftMetrics<Types>) -> Option<Member> {
+/// The leader, when known.
+pub(crate) fn leader_in(metrics: &RaftMetrics<Types>) -> Option<Member> {
     let id = metrics.current_leader?;
-    let node = metrics.membership_config.get_node(&id)?;
-    Some(member(id, &node.addr))
+    let peer = metrics.membership_config.get_node(&id)?;
+    Some(member(id, &peer.address))
 }
 
-fn member(id: u64, address: &str) -> Member {
+/// As others know it.
+pub(crate) fn member(id: u64, address: &str) -> Member {
     Member { id: MemberId(id), address: address.to_owned() }
 }
 

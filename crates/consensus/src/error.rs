@@ -30,6 +30,12 @@ pub enum ConsensusError {
         /// Bytes allowed.
         limit: usize,
     },
+    /// The disk or the state machine refused; the member goes on.
+    #[error("{reason}")]
+    Failed {
+        /// Why.
+        reason: String,
+    },
     /// This member has stopped: it was shut down, or its log or state machine failed and the process must end.
     #[error("this member has stopped: {reason}")]
     Stopped {
@@ -45,10 +51,54 @@ impl ConsensusError {
             ConsensusError::NotLeader { .. } => ErrorKind::Unavailable,
             ConsensusError::Unknown { .. } => ErrorKind::Unavailable,
             ConsensusError::TooLarge { .. } => ErrorKind::InvalidArgument,
-            ConsensusError::Stopped { .. } => ErrorKind::Unavailable,
+            ConsensusError::Failed { .. } | ConsensusError::Stopped { .. } => ErrorKind::Unavailable,
         }
     }
 }
+
+/// Why a change of the group's members was not made.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// Another member leads, or none that is known. Ask that one.
+    #[error("not the leader; the leader is {}", leader.as_ref().map_or("not known yet", |l| l.address.as_str()))]
+    NotLeader {
+        /// The leader, when known.
+        leader: Option<Member>,
+    },
+    /// It would do harm, or cannot be done now. The group is as before.
+    #[error("the group stays as it is: {reason}")]
+    Refused {
+        /// Why, and what mends it.
+        reason: String,
+    },
+    /// The one that is to be taken in does not answer. The group is as before.
+    #[error("the group stays as it is: {reason}")]
+    Unreachable {
+        /// Why.
+        reason: String,
+    },
+    /// Whether it was made is not known: look at the members, and ask again.
+    #[error("the outcome is not known: {reason}")]
+    Unknown {
+        /// What happened.
+        reason: String,
+    },
+}
+
+impl ChangeError {
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            ChangeError::NotLeader { .. } => ErrorKind::Unavailable,
+            ChangeError::Refused { .. } => ErrorKind::Conflict,
+            ChangeError::Unreachable { .. } | ChangeError::Unknown { .. } => ErrorKind::Unavailable,
+        }
+    }
+}
+
+/// What mends a log whose own files are of no use any more.
+const LOST: &str = "one of several masters is rebuilt from the others (`forebay masters rebuild`), never from an older copy of its own files; \
+     the only master is started over an empty data directory from its last backup (`--restore-from`)";
 
 /// Why a member cannot start on a directory.
 #[derive(Debug, thiserror::Error)]
@@ -80,13 +130,21 @@ pub enum OpenError {
         wanted: MemberId,
     },
     /// Stored bytes are damaged where a crash cannot have damaged them.
-    #[error("{} is damaged at offset {offset}: {reason}; rebuild this member from the others or from a backup", file.display())]
+    #[error("{} is damaged at offset {offset}: {reason}; {LOST}", file.display())]
     Corrupt {
         /// The file.
         file: PathBuf,
         /// Where in it.
         offset: u64,
         /// What is wrong.
+        reason: String,
+    },
+    /// Files of the log are gone that a crash cannot have taken: what they held may have been acknowledged.
+    #[error("log is missing or incomplete in {}: {reason}; put back what was taken away, if it is what was there last; else {LOST}", dir.display())]
+    LogMissing {
+        /// The directory.
+        dir: PathBuf,
+        /// How that is known.
         reason: String,
     },
     /// A file operation failed.
@@ -114,7 +172,7 @@ impl OpenError {
             OpenError::Locked { .. } => ErrorKind::Unavailable,
             OpenError::NewerFormat { .. } => ErrorKind::InvalidArgument,
             OpenError::WrongMember { .. } => ErrorKind::InvalidArgument,
-            OpenError::Corrupt { .. } => ErrorKind::Corrupt,
+            OpenError::Corrupt { .. } | OpenError::LogMissing { .. } => ErrorKind::Corrupt,
             OpenError::Io { .. } => ErrorKind::Unavailable,
             OpenError::Start { .. } => ErrorKind::Internal,
         }

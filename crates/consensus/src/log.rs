@@ -1,4 +1,4 @@
-//! The log of a member on disk: segments of records, the vote, and one thread that writes and syncs.
+//! The log of a member on disk: segments of records, the vote, and one thread (a [`Worker`]) that writes and syncs.
 //!
 //! Appending puts records into memory, where they can be read at once, and hands them to the flusher thread. That thread takes all
 //! that is waiting, writes it, syncs once, and tells everybody (group commit). Readers find the newest records in
@@ -8,10 +8,13 @@
 //! - Writes happen in the order asked for: appends, votes, truncations.
 //! - A record is told durable after a sync that succeeded; after one that failed, nothing is told durable again.
 //! - The indexes on disk have no gap at any moment: segments go oldest first, truncation newest first.
+//! - No mark of what was confirmed says more than is durable.
 //! - Memory holds what is not on disk yet, and of the rest no more than the cache's bound.
 
+mod confirmed;
 mod directory;
 mod disk;
+mod inspect;
 mod record;
 mod recovery;
 mod segment;
@@ -22,28 +25,33 @@ mod writer;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
-mod format_tests;
+mod cut_tests;
 #[cfg(test)]
+mod format_tests;
+#[cfg(any(test, feature = "simulation"))]
 mod simulated_disk;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
-use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
-pub(crate) use directory::{DirectoryLock, lock};
+pub(crate) use directory::{Identity, identify, lock, new_number, no_log_in, owner};
 pub(crate) use disk::{Disk, OsDisk};
+pub use inspect::{LogEntry, LogEntryKind, LogFile, inspect_log};
 pub(crate) use record::{Record, RecordKind};
 pub(crate) use segment::Position;
+#[cfg(feature = "simulation")]
+pub use simulated_disk::SimulatedDisk;
 pub(crate) use vote::StoredVote;
 
 use crate::error::OpenError;
 use crate::settings::MemberId;
+use crate::worker::Worker;
+use confirmed::Confirmed;
 use state::{Place, State};
-use writer::{Job, Writer};
+use writer::{Job, Remover, Writer};
 
 /// Told once the job is durable, or has failed.
 pub(crate) type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
@@ -63,9 +71,8 @@ pub(crate) type OnFailure = Box<dyn Fn(&str) + Send + Sync>;
 /// The log of one member.
 pub(crate) struct Log {
     shared: Arc<Shared>,
-    jobs: Mutex<Option<Sender<Job>>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-    removals: Mutex<Option<Sender<PathBuf>>>,
+    writer: Worker<Job>,
+    remover: Arc<Worker<PathBuf>>,
 }
 
 /// What the flusher thread and everybody else share.
@@ -73,10 +80,25 @@ pub(crate) struct Shared {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     settings: LogSettings,
+    identity: Mutex<Identity>,
     state: Mutex<State>,
     on_failure: OnFailure,
     /// Told after each sync, with the bytes appended since the log was opened.
     on_growth: Box<dyn Fn(u64) + Send + Sync>,
+}
+
+impl Shared {
+    /// Changes whose log this is, durably: the old or the new one is there after a crash. Returns what holds then.
+    fn note(&self, change: impl FnOnce(&mut Identity)) -> io::Result<Identity> {
+        let mut identity = self.identity.lock();
+        let mut noted = *identity;
+        change(&mut noted);
+        if noted != *identity {
+            noted.store(self.disk.as_ref(), &self.dir)?;
+            *identity = noted;
+        }
+        Ok(noted)
+    }
 }
 
 impl Log {
@@ -92,10 +114,11 @@ impl Log {
         disk.create_dir(dir).map_err(directory::io_error("create", dir))?;
         // What a killed process renamed may be seen now and still be lost in a power failure: nobody relies on it before this.
         disk.sync_dir(dir).map_err(directory::io_error("sync", dir))?;
-        directory::identify(disk.as_ref(), dir, member)?;
+        let identity = directory::identify(disk.as_ref(), dir, member)?;
         directory::remove_temporaries(disk.as_ref(), dir)?;
         let vote = vote::load(disk.as_ref(), dir)?;
-        let recovered = recovery::recover(disk.as_ref(), dir)?;
+        let recovered = recovery::recover(disk.as_ref(), dir, confirmed::load(disk.as_ref(), dir)?)?;
+        let confirmed = Confirmed::open(disk.as_ref(), dir, recovered.last)?;
         if recovered.cut_bytes > 0 {
             tracing::warn!(dir = %dir.display(), bytes = recovered.cut_bytes, "cut a torn tail from the log: a crash came before it was synced");
         }
@@ -103,24 +126,50 @@ impl Log {
             disk: disk.clone(),
             dir: dir.to_owned(),
             settings,
+            identity: Mutex::new(identity),
             state: Mutex::new(State::new(recovered, vote)),
             on_failure,
             on_growth,
         });
-        let (jobs, job_queue) = std::sync::mpsc::channel();
-        let (removals, removal_queue) = std::sync::mpsc::channel();
-        let writer = Writer::new(shared.clone(), removals.clone());
-        let dir = dir.to_owned();
-        let threads = vec![
-            spawn("raft-log-sync", move || writer.run(&job_queue))?,
-            spawn("raft-log-purge", move || writer::remove_all(disk.as_ref(), &dir, &removal_queue))?,
-        ];
-        Ok(Log {
-            shared,
-            jobs: Mutex::new(Some(jobs)),
-            threads: Mutex::new(threads),
-            removals: Mutex::new(Some(removals)),
-        })
+        let remover = Arc::new(Worker::start("raft-log-purge", Remover::new(disk, dir))?);
+        let writer = Worker::start("raft-log-sync", Writer::new(shared.clone(), remover.clone(), confirmed))?;
+        Ok(Log { shared, writer, remover })
+    }
+
+    /// Whose log this is.
+    pub(crate) fn identity(&self) -> Identity {
+        *self.shared.identity.lock()
+    }
+
+    /// Makes this the log of a member of `group`, durably and for ever. Says to which group it belongs now: another one if it had one.
+    pub(crate) fn belong_to(&self, group: u64) -> io::Result<u64> {
+        let first = |identity: &mut Identity| {
+            if identity.group == 0 {
+                identity.group = group;
+            }
+        };
+        self.shared.note(first).map(|identity| identity.group)
+    }
+
+    /// Notes, durably, how long the leases are that this member gives from now on.
+    pub(crate) fn give_leases_of(&self, lease_ms: u64) -> io::Result<()> {
+        self.shared.note(|identity| identity.lease_ms = lease_ms).map(drop)
+    }
+
+    /// Notes, durably, that there is a segment, and a vote, if there are any that were found: an older release did not note them, or a crash came
+    /// between the two.
+    pub(crate) fn note_begun(&self) -> io::Result<()> {
+        let (has_segments, has_vote) = (self.has_segments(), self.vote().is_some());
+        let found = |identity: &mut Identity| {
+            identity.begun |= has_segments;
+            identity.voted |= has_vote;
+        };
+        self.shared.note(found).map(drop)
+    }
+
+    /// Whether any entry has ever been written here, or where the log begins.
+    pub(crate) fn has_segments(&self) -> bool {
+        !self.shared.state.lock().segments.is_empty()
     }
 
     /// Appends records, whose indexes must follow the last one's. They can be read when this returns, and are durable when `done` is told.
@@ -151,11 +200,9 @@ impl Log {
         }
         let removable = state.purge(upto);
         drop(state);
-        if let Some(removals) = self.removals.lock().as_ref() {
-            for path in removable {
-                // The thread ends only with the sender.
-                let _ = removals.send(path);
-            }
+        for path in removable {
+            // At a closed log they stay for the next start.
+            let _ = self.remover.send(path);
         }
         done(Ok(()));
     }
@@ -196,6 +243,11 @@ impl Log {
         self.shared.state.lock().vote
     }
 
+    /// The last entry of the segments that lie before the newest `bytes`; none if there are no more than those.
+    pub(crate) fn beyond(&self, bytes: u64) -> Option<u64> {
+        self.shared.state.lock().beyond(bytes)
+    }
+
     /// Bytes appended and synced since the log was opened.
     pub(crate) fn appended_bytes(&self) -> u64 {
         self.shared.state.lock().appended_bytes
@@ -208,21 +260,14 @@ impl Log {
 
     /// Waits for what was asked for, and ends the threads. Later jobs fail.
     pub(crate) fn close(&self) {
-        self.jobs.lock().take();
-        self.removals.lock().take();
-        for thread in self.threads.lock().drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the log panicked");
-            }
-        }
+        self.writer.close();
+        self.writer.join();
+        self.remover.close();
+        self.remover.join();
     }
 
     fn send(&self, job: Job) {
-        let refused = match self.jobs.lock().as_ref() {
-            Some(jobs) => jobs.send(job).err().map(|e| e.0),
-            None => Some(job),
-        };
-        if let Some(job) = refused {
+        if let Err(job) = self.writer.send(job) {
             job.done()(Err(io::Error::other("the log is closed")));
         }
     }
@@ -232,9 +277,4 @@ impl Drop for Log {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
-    thread.map_err(|e| OpenError::Start { reason: format!("cannot start a thread: {e}") })
 }

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::log::{Done, Log, StoredVote};
 use crate::raft_types::{LogId, RaftEntry, RaftVote, Types, log_id, position, to_entry, to_record};
+use crate::runtime::spawn_blocking;
 
 /// Bytes of entries read at once: what the memory of a replay or of a lagging member's stream is made of.
 const READ_BYTES: usize = 1 << 20;
@@ -33,7 +34,7 @@ impl LogStore {
             self.log.read(from, to, READ_BYTES)?
         } else {
             let log = self.log.clone();
-            let read = tokio::task::spawn_blocking(move || log.read(from, to, READ_BYTES));
+            let read = spawn_blocking(move || log.read(from, to, READ_BYTES));
             read.await.map_err(io::Error::other)??
         };
         records.into_iter().map(to_entry).collect()
@@ -83,17 +84,15 @@ impl RaftLogReader<Types> for LogStore {
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<RaftVote>> {
-        Ok(self.log.vote().map(|vote| {
-            if vote.committed {
-                RaftVote::new_committed(vote.term, vote.member)
-            } else {
-                RaftVote::new(vote.term, vote.member)
-            }
-        }))
+        Ok(self.log.vote().map(RaftVote::from))
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<RaftEntry>> {
-        self.read(start, end).await
+        let entries = self.read(start, end).await?;
+        // A stream that is being given up may still read while the log forgets what it reads. It gets nothing then, and never what
+        // comes after the gap.
+        let has_start = entries.first().is_some_and(|first| first.log_id.index == start);
+        Ok(if has_start { entries } else { Vec::new() })
     }
 }
 
@@ -147,4 +146,26 @@ fn limits(range: &impl RangeBounds<u64>) -> (u64, u64) {
         Bound::Unbounded => u64::MAX,
     };
     (from, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{LogSettings, OsDisk, Position, Record, RecordKind};
+    use crate::settings::MemberId;
+
+    /// A stream to a follower that is being given up may ask for what the log forgets meanwhile.
+    #[tokio::test]
+    async fn who_asks_for_forgotten_entries_gets_nothing_and_not_later_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = LogSettings { segment_bytes: 4 << 10, cache_bytes: 4 << 10 };
+        let nothing = (Box::new(|_: &str| ()), Box::new(|_| ()));
+        let log = Log::open(Arc::new(OsDisk), dir.path(), MemberId(1), settings, nothing.0, nothing.1).unwrap();
+        let mut store = LogStore::new(Arc::new(log));
+        let record = |index| Record { index, term: 1, kind: RecordKind::Blank, payload: Default::default() };
+        store.wait(|log, done| log.append((0..10).map(record).collect(), done)).await.unwrap();
+        store.wait(|log, done| log.purge(Position { term: 1, index: 5 }, done)).await.unwrap();
+        let mut ask = async |from| store.limited_get_log_entries(from, 10).await.unwrap().len();
+        assert_eq!((ask(3).await, ask(5).await, ask(6).await), (0, 0, 4));
+    }
 }

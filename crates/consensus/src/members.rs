@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use openraft::{BasicNode, Membership, StoredMembership};
+use openraft::{Membership, StoredMembership};
 use serde::{Deserialize, Serialize};
 
 use crate::log::Position;
-use crate::raft_types::{LeaderTerm, LogId, log_id, position};
+use crate::raft_types::{LeaderTerm, LogId, Peer, log_id, position};
 
 /// The members from some entry of the log on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,22 +16,34 @@ pub(crate) struct Members {
     voters: Vec<BTreeSet<u64>>,
     /// Everybody's address, also of those who only listen.
     addresses: BTreeMap<u64, String>,
+    /// Which directory of each belongs to the group; none of a group of one that an older release made.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    incarnations: BTreeMap<u64, u64>,
 }
 
 impl Members {
     /// As openraft has it.
-    pub(crate) fn of(membership: &Membership<u64, BasicNode>) -> Members {
-        let addresses = membership.nodes().map(|(id, node)| (*id, node.addr.clone()));
-        Members { voters: membership.get_joint_config().clone(), addresses: addresses.collect() }
+    pub(crate) fn of(membership: &Membership<u64, Peer>) -> Members {
+        let addresses = membership.nodes().map(|(id, peer)| (*id, peer.address.clone()));
+        let known = membership.nodes().filter(|(_, peer)| peer.incarnation != 0);
+        Members {
+            voters: membership.get_joint_config().clone(),
+            addresses: addresses.collect(),
+            incarnations: known.map(|(id, peer)| (*id, peer.incarnation)).collect(),
+        }
     }
 
     /// As openraft wants it. The error says what does not fit together.
-    pub(crate) fn membership(&self) -> Result<Membership<u64, BasicNode>, String> {
+    pub(crate) fn membership(&self) -> Result<Membership<u64, Peer>, String> {
         if self.voters.is_empty() && self.addresses.is_empty() {
             return Ok(Membership::default());
         }
-        let nodes = self.addresses.iter().map(|(id, addr)| (*id, BasicNode::new(addr)));
-        let nodes: BTreeMap<u64, BasicNode> = nodes.collect();
+        let peer = |(id, address): (&u64, &String)| {
+            let incarnation = self.incarnations.get(id).copied().unwrap_or_default();
+            (*id, Peer { address: address.clone(), incarnation })
+        };
+        let nodes = self.addresses.iter().map(peer);
+        let nodes: BTreeMap<u64, Peer> = nodes.collect();
         Membership::new(self.voters.clone(), nodes).map_err(|e| e.to_string())
     }
 
@@ -59,7 +71,7 @@ pub(crate) struct Applied {
 
 impl Applied {
     /// From openraft's view.
-    pub(crate) fn of(last: LogId, members: &StoredMembership<LeaderTerm, u64, BasicNode>) -> Applied {
+    pub(crate) fn of(last: LogId, members: &StoredMembership<LeaderTerm, u64, Peer>) -> Applied {
         let last = position(last);
         Applied {
             term: last.term,
@@ -69,13 +81,27 @@ impl Applied {
         }
     }
 
+    /// At `last`, with these members, who all vote: identifiers, addresses, incarnations.
+    pub(crate) fn alone(last: Position, members: BTreeMap<u64, (String, u64)>) -> Applied {
+        Applied {
+            term: last.term,
+            index: last.index,
+            members: Members {
+                voters: vec![members.keys().copied().collect()],
+                addresses: members.iter().map(|(id, (address, _))| (*id, address.clone())).collect(),
+                incarnations: members.iter().map(|(id, (_, incarnation))| (*id, *incarnation)).collect(),
+            },
+            members_at: Some((last.term, last.index)),
+        }
+    }
+
     /// The last applied entry.
     pub(crate) fn last(&self) -> LogId {
         log_id(Position { term: self.term, index: self.index })
     }
 
     /// The members at that entry.
-    pub(crate) fn membership(&self) -> Result<StoredMembership<LeaderTerm, u64, BasicNode>, String> {
+    pub(crate) fn membership(&self) -> Result<StoredMembership<LeaderTerm, u64, Peer>, String> {
         let at = self.members_at.map(|(term, index)| log_id(Position { term, index }));
         Ok(StoredMembership::new(at, self.members.membership()?))
     }
@@ -89,9 +115,20 @@ impl Applied {
     }
 }
 
+/// The index of the last applied entry, of which [`crate::Batch::applied`] tells; none in bytes that are something else.
+pub fn applied_index(blob: &[u8]) -> Option<u64> {
+    Applied::decode(blob).ok().map(|applied| applied.index)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_position_tells_its_index() {
+        let blob = Applied::of(log_id(Position { term: 3, index: 77 }), &StoredMembership::default()).encode();
+        assert_eq!((applied_index(&blob), applied_index(b"else")), (Some(77), None));
+    }
 
     #[test]
     fn members_return_as_they_were() {

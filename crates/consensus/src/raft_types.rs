@@ -5,9 +5,9 @@ use std::io;
 
 use bytes::Bytes;
 use openraft::vote::RaftLeaderId;
-use openraft::{BasicNode, EntryPayload, Membership, OptionalSend, RaftTypeConfig};
+use openraft::{EntryPayload, Membership, OptionalSend, RaftTypeConfig};
 
-use crate::log::{Position, Record, RecordKind};
+use crate::log::{Position, Record, RecordKind, StoredVote};
 use crate::members::Members;
 
 /// One leader a term at most; commands and replies are opaque bytes.
@@ -18,15 +18,15 @@ impl RaftTypeConfig for Types {
     type D = Command;
     type R = Reply;
     type NodeId = u64;
-    type Node = BasicNode;
+    type Node = Peer;
     type Term = u64;
     type LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>;
     type Vote = openraft::impls::Vote<Self::LeaderId>;
-    type Payload = EntryPayload<Command, u64, BasicNode>;
+    type Payload = EntryPayload<Command, u64, Peer>;
     type Entry = openraft::impls::Entry<<Self::LeaderId as RaftLeaderId>::Committed, Self::Payload>;
-    type AsyncRuntime = openraft_rt_tokio::TokioRuntime;
+    type AsyncRuntime = crate::runtime::Runtime;
     type Responder<T>
-        = openraft::impls::OneshotResponder<Self, T>
+        = Proposer<T>
     where
         T: OptionalSend + 'static;
     type Batch<T>
@@ -36,12 +36,37 @@ impl RaftTypeConfig for Types {
     type ErrorSource = openraft::impls::BoxedErrorSource;
 }
 
+/// Who waits for the reply to a command, and the room that the command takes until it has one, also when nobody waits any more.
+pub(crate) struct Proposer<T> {
+    pub(crate) reply: tokio::sync::oneshot::Sender<T>,
+    pub(crate) room: tokio::sync::OwnedSemaphorePermit,
+}
+
+impl<T: OptionalSend + 'static> openraft::raft::responder::Responder<Types, T> for Proposer<T> {
+    fn on_complete(self, result: T) {
+        drop(self.room);
+        // Who is gone needs no reply.
+        let _ = self.reply.send(result);
+    }
+}
+
 pub(crate) type LeaderTerm = openraft::alias::CommittedLeaderIdOf<Types>;
 pub(crate) type LogId = openraft::alias::LogIdOf<Types>;
 pub(crate) type RaftEntry = openraft::alias::EntryOf<Types>;
 pub(crate) type RaftVote = openraft::alias::VoteOf<Types>;
-pub(crate) type StoredMembers = openraft::alias::StoredMembershipOf<Types>;
 pub(crate) type SnapshotMeta = openraft::alias::SnapshotMetaOf<Types>;
+
+pub(crate) type StoredMembers = openraft::alias::StoredMembershipOf<Types>;
+
+/// What the group knows of a member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// `host:port`.
+    pub(crate) address: String,
+    /// Which of its directories belongs to the group: a member that lost its log is another one. Zero in a group of one that an older
+    /// release made.
+    pub(crate) incarnation: u64,
+}
 
 /// What the state machine gets.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,6 +85,15 @@ impl fmt::Debug for Command {
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+impl From<StoredVote> for RaftVote {
+    fn from(vote: StoredVote) -> RaftVote {
+        match vote.committed {
+            true => RaftVote::new_committed(vote.term, vote.member),
+            false => RaftVote::new(vote.term, vote.member),
+        }
     }
 }
 
@@ -95,7 +129,7 @@ pub(crate) fn to_entry(record: Record) -> io::Result<RaftEntry> {
     Ok(RaftEntry { log_id: log_id(Position { term, index }), payload })
 }
 
-fn membership(payload: &[u8]) -> io::Result<Membership<u64, BasicNode>> {
+fn membership(payload: &[u8]) -> io::Result<Membership<u64, Peer>> {
     Members::decode(payload).and_then(|members| members.membership()).map_err(invalid)
 }
 

@@ -21,6 +21,12 @@ pub trait StateMachine: Send + 'static {
     /// The blob of the last applied batch; `None` when nothing was ever applied.
     fn applied(&self) -> Result<Option<Bytes>, StateMachineError>;
 
+    /// The version of behaviour that the commands applied so far call for; it never goes down. A member whose program does not know it is not
+    /// taken in, and takes nothing from those who have it.
+    fn cluster_version(&self) -> u32 {
+        1
+    }
+
     /// A handle that makes the state durable from another thread, so that flushing does not stop applying.
     fn flusher(&self) -> Arc<dyn Flush>;
 

@@ -8,8 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::simulated_disk::{Chance, SimulatedDisk};
+use super::simulated_disk::SimulatedDisk;
 use super::*;
+use forebay_vtime::Chance;
 
 const DIR: &str = "/log";
 
@@ -87,6 +88,8 @@ impl Model {
             }
         }
         assert_eq!(last.map(|last| last.index), records.last().map(|r| r.index).or(purged.map(|p| p.index)));
+        assert!(!log.identity().begun || log.has_segments(), "seed {seed}: it is noted and there is none");
+        assert!(!log.identity().voted || log.vote().is_some(), "seed {seed}: a vote is noted and there is none");
         let vote = log.vote();
         assert!(vote == self.vote || vote == self.asked_vote, "seed {seed}: vote {vote:?}");
     }
@@ -195,7 +198,7 @@ fn append(log: &Log, model: &mut Model, chance: &mut Chance, next: u64) -> io::R
 #[test]
 fn nothing_acknowledged_is_lost_by_crashes_at_any_operation() {
     for seed in 0..500 {
-        let mut chance = Chance(seed);
+        let mut chance = Chance::new(seed);
         let mut disk = SimulatedDisk::default();
         let mut model = Model::default();
         for _ in 0..8 {
@@ -204,7 +207,10 @@ fn nothing_acknowledged_is_lost_by_crashes_at_any_operation() {
                 Ok(log) => {
                     model.check(&log, seed);
                     model.adopt(&log);
-                    work(&log, &mut model, &mut chance);
+                    // As whoever opens one does, before anything is confirmed.
+                    if log.note_begun().is_ok() && work(&log, &mut model, &mut chance) {
+                        assert_eq!(log.identity().begun, log.has_segments(), "seed {seed}");
+                    }
                 }
                 Err(OpenError::Io { .. }) => {}
                 Err(e) => panic!("seed {seed}: {e}"),
@@ -232,6 +238,56 @@ fn filled() -> (SimulatedDisk, PathBuf, Vec<Record>) {
     (disk, last.unwrap(), records)
 }
 
+/// As after a power failure that came before any mark of what was confirmed had reached the disk.
+fn without_mark(disk: &SimulatedDisk) {
+    disk.remove(&Path::new(DIR).join("confirmed")).unwrap();
+}
+
+#[test]
+fn an_end_that_was_confirmed_is_missed() {
+    let (disk, path, records) = filled();
+    let length = disk.bytes(&path).len();
+    for cut in 64..length {
+        let disk = disk.after_kill();
+        disk.tamper(&path, |bytes| bytes.truncate(cut));
+        let error = open(&disk).err().unwrap();
+        assert!(matches!(error, OpenError::Corrupt { .. } | OpenError::LogMissing { .. }), "cut at {cut}: {error}");
+        assert_eq!(disk.bytes(&path).len(), cut, "who is refused changes nothing");
+    }
+    // The whole segment.
+    disk.remove(&path).unwrap();
+    assert!(matches!(open(&disk).err().unwrap(), OpenError::LogMissing { .. }));
+    assert!(records.len() > 3);
+}
+
+#[test]
+fn an_end_that_was_taken_back_is_not_missed() {
+    let (disk, _, records) = filled();
+    let log = open(&disk).unwrap();
+    wait(|done| log.truncate_after(Some(state::position(&records[9])), done)).unwrap();
+    drop(log);
+    for seed in 0..20 {
+        let log = open(&disk.after_crash(&mut Chance::new(seed))).unwrap();
+        assert_eq!(all(&log), records[..10]);
+    }
+}
+
+/// It led alone, and its last entry, of a later term than those of the snapshot, was confirmed by nobody else.
+#[test]
+fn what_a_snapshot_replaced_is_not_missed() {
+    let disk = SimulatedDisk::default();
+    let log = open(&disk).unwrap();
+    wait(|done| log.append((0..5).map(|index| record(index, 1)).collect(), done)).unwrap();
+    wait(|done| log.append(vec![record(5, 9)], done)).unwrap();
+    wait(|done| log.purge(Position { term: 7, index: 10 }, done)).unwrap();
+    for seed in 0..20 {
+        let log = open(&disk.after_crash(&mut Chance::new(seed))).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        assert_eq!(all(&log), [], "seed {seed}");
+    }
+    assert_eq!(all(&open(&disk.after_kill()).unwrap()), []);
+    drop(log);
+}
+
 #[test]
 fn a_log_cut_at_any_byte_keeps_every_whole_record_before() {
     let (disk, path, records) = filled();
@@ -239,6 +295,7 @@ fn a_log_cut_at_any_byte_keeps_every_whole_record_before() {
     let first = segment::SegmentHeader::decode(&disk.bytes(&path)).unwrap().first_index;
     for cut in 64..length {
         let disk = disk.after_kill();
+        without_mark(&disk);
         disk.tamper(&path, |bytes| bytes.truncate(cut));
         let log = open(&disk).unwrap();
         let mut end = 64;
@@ -252,7 +309,7 @@ fn a_log_cut_at_any_byte_keeps_every_whole_record_before() {
         let next = record(expected as u64, 2);
         wait(|done| log.append(vec![next.clone()], done)).unwrap();
         drop(log);
-        let log = open(&disk.after_crash(&mut Chance(cut as u64))).unwrap();
+        let log = open(&disk.after_crash(&mut Chance::new(cut as u64))).unwrap();
         assert_eq!(all(&log).last(), Some(&next));
     }
 }
@@ -267,6 +324,7 @@ fn a_changed_byte_is_cut_only_where_a_crash_could_have_torn_it() {
     let last_batch = bytes.len() - records[durable..].iter().map(Record::stored_len).sum::<usize>();
     for at in 0..bytes.len() {
         let disk = disk.after_kill();
+        without_mark(&disk);
         disk.tamper(&path, |bytes| bytes[at] ^= 0x40);
         match open(&disk) {
             Ok(log) => {
@@ -317,7 +375,7 @@ fn a_full_disk_ends_acknowledging_and_loses_nothing() {
         assert!(failed);
         assert!(wait(|done| log.save_vote(StoredVote { term: 9, member: 1, committed: false }, done)).is_err());
         drop(log);
-        for disk in [disk.after_kill(), disk.after_crash(&mut Chance(full_after))] {
+        for disk in [disk.after_kill(), disk.after_crash(&mut Chance::new(full_after))] {
             let found = all(&open(&disk).unwrap());
             assert!(found.len() as u64 >= acknowledged, "{} of {acknowledged}", found.len());
             let expected: Vec<Record> = (0..found.len() as u64).map(|index| record(index, 1)).collect();

@@ -67,7 +67,7 @@ pub(crate) struct OsDisk;
 
 impl Disk for OsDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::create_dir_all(dir)
+        forebay_base::data_dir::create_private(dir)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

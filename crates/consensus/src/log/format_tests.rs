@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::confirmed;
 use super::record::{Record, RecordKind};
 use super::segment::{Position, SegmentHeader};
 use super::vote;
@@ -49,4 +50,9 @@ fn a_segment_is_as_the_page_says() {
 fn a_vote_is_as_the_page_says() {
     let vote = vote::StoredVote { term: 4, member: 1, committed: true };
     check("A vote", &vote::encode(vote));
+}
+
+#[test]
+fn a_mark_is_as_the_page_says() {
+    check("A mark", &confirmed::encode(Some(Position { term: 4, index: 1042 })));
 }

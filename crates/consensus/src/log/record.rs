@@ -37,7 +37,7 @@ pub(crate) enum RecordKind {
 }
 
 impl RecordKind {
-    const fn code(self) -> u8 {
+    pub(crate) const fn code(self) -> u8 {
         match self {
             RecordKind::Blank => 1,
             RecordKind::Command => 2,
@@ -45,7 +45,7 @@ impl RecordKind {
         }
     }
 
-    fn from_code(code: u8) -> Option<RecordKind> {
+    pub(crate) fn from_code(code: u8) -> Option<RecordKind> {
         match code {
             1 => Some(RecordKind::Blank),
             2 => Some(RecordKind::Command),

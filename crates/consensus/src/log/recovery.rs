@@ -27,8 +27,8 @@ pub(crate) struct Recovered {
     pub(crate) cut_bytes: u64,
 }
 
-/// Opens every segment in `dir`.
-pub(crate) fn recover(disk: &dyn Disk, dir: &Path) -> Result<Recovered, OpenError> {
+/// Opens every segment in `dir`. Up to `confirmed` the log was durable once: one that ends before that is refused.
+pub(crate) fn recover(disk: &dyn Disk, dir: &Path, confirmed: Option<Position>) -> Result<Recovered, OpenError> {
     let mut recovered = Recovered { segments: Vec::new(), last: None, cut_bytes: 0 };
     let mut paths = segment_paths(disk, dir)?.into_iter().peekable();
     while let Some(path) = paths.next() {
@@ -39,13 +39,14 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path) -> Result<Recovered, OpenErro
         let scan = scan(&bytes, &header);
         if let Some(reason) = scan.damage {
             let is_last = paths.peek().is_none();
-            if !is_last || damage_was_durable(&bytes, &header, &scan) {
+            if !is_last || scan.last < confirmed || damage_was_durable(&bytes, &header, &scan) {
                 return Err(OpenError::Corrupt { file: path, offset: u64::from(scan.end), reason: reason.to_owned() });
             }
             recovered.cut_bytes = bytes.len() as u64 - u64::from(scan.end);
             cut(file.as_ref(), &path, &scan)?;
         }
         if paths.peek().is_none() {
+            check_end(dir, scan.last, confirmed)?;
             write_again(file.as_ref(), &path, &bytes, &scan)?;
         }
         recovered.last = scan.last;
@@ -58,7 +59,20 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path) -> Result<Recovered, OpenErro
             end: scan.end,
         });
     }
+    check_end(dir, recovered.last, confirmed)?;
     Ok(recovered)
+}
+
+/// Entries of a later term than the mark's are there only if those of the mark were taken back before.
+fn check_end(dir: &Path, last: Option<Position>, confirmed: Option<Position>) -> Result<(), OpenError> {
+    let Some(confirmed) = confirmed.filter(|confirmed| last.as_ref() < Some(confirmed)) else {
+        return Ok(());
+    };
+    let end = last.map_or("there is no segment, but there was one".to_owned(), |last| {
+        format!("it ends with entry {}", last.index)
+    });
+    let reason = format!("{end}, and entry {} was confirmed", confirmed.index);
+    Err(OpenError::LogMissing { dir: dir.to_owned(), reason })
 }
 
 fn segment_paths(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, OpenError> {

@@ -1,6 +1,5 @@
 //! One file of the log: a header, then records without gaps (docs/formats/raft-log.md).
 
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +9,7 @@ use forebay_base::checksum::crc32c;
 
 use super::disk::{Disk, DiskFile, replace_file};
 use super::record::{ALIGNMENT, Header, PAYLOAD_MAX, Record, decode, stored_len};
+use crate::runtime::draw;
 
 /// Bytes before the first record.
 pub(crate) const SEGMENT_HEADER: u32 = 64;
@@ -52,7 +52,7 @@ pub(crate) struct SegmentHeader {
 impl SegmentHeader {
     /// The header of a new segment that starts with `first_index`, after `previous`.
     pub(crate) fn new(first_index: u64, previous: Option<Position>, starts_over: bool) -> SegmentHeader {
-        SegmentHeader { salt: RandomState::new().hash_one(first_index), first_index, previous, starts_over }
+        SegmentHeader { salt: draw(), first_index, previous, starts_over }
     }
 
     /// The bytes of the header.

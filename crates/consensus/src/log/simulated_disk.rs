@@ -1,35 +1,20 @@
 //! A disk in memory that can crash: what was not synced is then kept, lost or torn, write by write and name by name.
 
+#![allow(unreachable_pub, dead_code)] // The tests of this crate see a part of it, and the simulation another one.
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use forebay_vtime::Chance;
 use parking_lot::Mutex;
 
 use super::disk::{Disk, DiskFile};
 
-/// A small generator of chance from a seed (SplitMix64, Steele et al., 2014).
-#[derive(Clone)]
-pub(super) struct Chance(pub(super) u64);
-
-impl Chance {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(super) fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-}
-
 /// The disk; clones are the same one.
 #[derive(Clone, Default)]
-pub(super) struct SimulatedDisk {
+pub struct SimulatedDisk {
     content: Arc<Mutex<Content>>,
 }
 
@@ -43,6 +28,8 @@ struct Content {
     /// Writing operations so far, and at which one the machine stops.
     operations: u64,
     stops_at: Option<u64>,
+    /// Called when it does.
+    on_stop: Option<Box<dyn FnOnce() + Send>>,
     /// Operations that fail although the machine goes on: from the first number on, so many.
     full_from: Option<u64>,
     syncs: u64,
@@ -81,23 +68,39 @@ impl Change {
 
 impl SimulatedDisk {
     /// The machine will stop before the writing operation `count` operations from now.
-    pub(super) fn stop_after(&self, count: u64) {
+    pub fn stop_after(&self, count: u64) {
         let mut content = self.content.lock();
         content.stops_at = Some(content.operations + count);
     }
 
+    /// Calls `then` when it has stopped, once.
+    pub fn on_stop(&self, then: impl FnOnce() + Send + 'static) {
+        self.content.lock().on_stop = Some(Box::new(then));
+    }
+
+    /// It goes on as far as it has not stopped yet.
+    pub fn never_stop(&self) {
+        self.content.lock().stops_at = None;
+    }
+
+    /// Somebody has made room.
+    pub fn make_room(&self) {
+        self.content.lock().full_from = None;
+    }
+
     /// Writes and syncs fail from `count` operations on.
-    pub(super) fn full_after(&self, count: u64) {
+    pub fn full_after(&self, count: u64) {
         let mut content = self.content.lock();
         content.full_from = Some(content.operations + count);
     }
 
-    pub(super) fn syncs(&self) -> u64 {
+    /// Syncs of files so far.
+    pub fn syncs(&self) -> u64 {
         self.content.lock().syncs
     }
 
     /// What another machine finds on this disk after a power failure.
-    pub(super) fn after_crash(&self, chance: &mut Chance) -> SimulatedDisk {
+    pub fn after_crash(&self, chance: &mut Chance) -> SimulatedDisk {
         let old = self.content.lock();
         let mut new = Content::default();
         for file in &old.files {
@@ -122,7 +125,7 @@ impl SimulatedDisk {
     }
 
     /// What a new process finds after `kill -9`: all that was written.
-    pub(super) fn after_kill(&self) -> SimulatedDisk {
+    pub fn after_kill(&self) -> SimulatedDisk {
         let old = self.content.lock();
         let mut new = Content {
             files: old.files.clone(),
@@ -136,7 +139,7 @@ impl SimulatedDisk {
     }
 
     /// Changes the bytes of a file behind everybody's back.
-    pub(super) fn tamper(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    pub fn tamper(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut content = self.content.lock();
         let file = content.names[path];
         let file = &mut content.files[file];
@@ -146,11 +149,12 @@ impl SimulatedDisk {
     }
 
     /// The paths there are.
-    pub(super) fn paths(&self) -> Vec<PathBuf> {
+    pub fn paths(&self) -> Vec<PathBuf> {
         self.content.lock().names.keys().cloned().collect()
     }
 
-    pub(super) fn bytes(&self, path: &Path) -> Vec<u8> {
+    /// What a file holds now.
+    pub fn bytes(&self, path: &Path) -> Vec<u8> {
         let content = self.content.lock();
         content.files[content.names[path]].current.clone()
     }
@@ -160,6 +164,9 @@ impl Content {
     /// Counts a writing operation; an error when the machine has stopped or the disk is full.
     fn operation(&mut self) -> io::Result<()> {
         if self.stops_at.is_some_and(|at| self.operations >= at) {
+            if let Some(then) = self.on_stop.take() {
+                then();
+            }
             return Err(io::Error::other("the machine has stopped"));
         }
         self.operations += 1;

@@ -136,6 +136,18 @@ impl State {
         removable
     }
 
+    /// The last entry of the newest segment that only older bytes than the newest `bytes` are in.
+    pub(crate) fn beyond(&self, bytes: u64) -> Option<u64> {
+        let mut newer = 0;
+        for segment in self.segments.iter().rev() {
+            if newer >= bytes {
+                return segment.next_index.checked_sub(1);
+            }
+            newer += u64::from(segment.end);
+        }
+        None
+    }
+
     /// Forgets the records after `keep`.
     pub(crate) fn truncate(&mut self, keep: Option<Position>) {
         self.generation += 1;

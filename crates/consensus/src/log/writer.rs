@@ -3,15 +3,18 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
+use super::confirmed::Confirmed;
 use super::disk::Disk;
 use super::record::Record;
 use super::segment::{Mark, Position, Segment, SegmentHeader};
 use super::state::{failure, position};
 use super::vote::{self, StoredVote};
 use super::{Done, Shared};
+#[cfg(feature = "simulation")]
+use crate::simulation::{Fault, is_planted};
+use crate::worker::{Work, Worker};
 
 /// One sync takes at most this many bytes of records along (and always one append), so that the first of them does not wait long.
 const BATCH_BYTES: usize = 8 << 20;
@@ -38,12 +41,16 @@ impl Job {
 
 pub(crate) struct Writer {
     shared: Arc<Shared>,
-    removals: Sender<PathBuf>,
+    remover: Arc<Worker<PathBuf>>,
     /// The segment that is written; `None` before the first record of all.
     active: Option<Active>,
     last: Option<Position>,
+    confirmed: Confirmed,
     /// Encoded and not yet written.
     buffer: Vec<u8>,
+    /// The last sync was left out, as a fault that was planted.
+    #[cfg(feature = "simulation")]
+    left_out: bool,
 }
 
 /// The segment at the end of the log.
@@ -65,30 +72,40 @@ impl Active {
     }
 }
 
+impl Work for Writer {
+    type Job = Job;
+
+    fn work(&mut self, job: Job, more: &mut dyn FnMut() -> Option<Job>) -> Option<Job> {
+        match job {
+            Job::Append { records, done } => return self.append(records, done, more),
+            Job::Vote { vote, done } => self.finish(done, |writer| writer.save_vote(vote)),
+            Job::Truncate { keep, done } => self.finish(done, |writer| writer.truncate(keep)),
+            Job::StartOver { at, done } => self.finish(done, |writer| writer.start_over(at)),
+        }
+        None
+    }
+}
+
 impl Writer {
-    pub(crate) fn new(shared: Arc<Shared>, removals: Sender<PathBuf>) -> Writer {
+    pub(crate) fn new(shared: Arc<Shared>, remover: Arc<Worker<PathBuf>>, confirmed: Confirmed) -> Writer {
         let (active, last) = {
             let state = shared.state.lock();
             (state.segments.back().cloned().map(Active::of), state.last)
         };
-        Writer { shared, removals, active, last, buffer: Vec::new() }
-    }
-
-    /// Works until the queue is closed and empty.
-    pub(crate) fn run(mut self, queue: &Receiver<Job>) {
-        let mut held = None;
-        while let Some(job) = held.take().or_else(|| queue.recv().ok()) {
-            match job {
-                Job::Append { records, done } => held = self.append(records, done, queue),
-                Job::Vote { vote, done } => self.finish(done, |writer| writer.save_vote(vote)),
-                Job::Truncate { keep, done } => self.finish(done, |writer| writer.truncate(keep)),
-                Job::StartOver { at, done } => self.finish(done, |writer| writer.start_over(at)),
-            }
+        Writer {
+            shared,
+            remover,
+            active,
+            last,
+            confirmed,
+            buffer: Vec::new(),
+            #[cfg(feature = "simulation")]
+            left_out: false,
         }
     }
 
     /// Writes this append and those that wait behind it, with one sync; returns the first other job.
-    fn append(&mut self, records: Vec<Record>, done: Done, queue: &Receiver<Job>) -> Option<Job> {
+    fn append(&mut self, records: Vec<Record>, done: Done, more: &mut dyn FnMut() -> Option<Job>) -> Option<Job> {
         let mut waiting = vec![done];
         let mut entries = 0;
         let mut bytes = 0;
@@ -102,20 +119,19 @@ impl Writer {
             if bytes >= BATCH_BYTES {
                 break;
             }
-            match queue.try_recv() {
-                Ok(Job::Append { records: more, done }) => {
+            match more() {
+                Some(Job::Append { records: next, done }) => {
                     waiting.push(done);
-                    records = more;
+                    records = next;
                 }
-                Ok(other) => {
-                    held = Some(other);
+                other => {
+                    held = other;
                     break;
                 }
-                Err(_) => break,
             }
         }
         let result = result.and_then(|()| self.sync());
-        metrics::histogram!("forebay_raft_log_entries_per_sync").record(entries as f64);
+        ::metrics::histogram!(crate::metrics::LOG_ENTRIES_PER_SYNC).record(entries as f64);
         self.tell(waiting, result);
         held
     }
@@ -177,9 +193,15 @@ impl Writer {
         self.sync()?;
         let header = SegmentHeader::new(first_index, self.last, false);
         let segment = Segment::create(self.shared.disk.as_ref(), &self.shared.dir, header)?;
+        self.note_begun()?;
         self.shared.state.lock().segments.push_back(segment.clone());
         self.active = Some(Active::of(segment));
         Ok(())
+    }
+
+    /// A segment was made, the first one perhaps: it is noted before anything in it is confirmed, so that none can be lost unseen.
+    fn note_begun(&self) -> io::Result<()> {
+        self.shared.note(|identity| identity.begun = true).map(drop)
     }
 
     fn write_buffer(&mut self) -> io::Result<()> {
@@ -201,9 +223,19 @@ impl Writer {
             return Ok(());
         };
         let start = Instant::now();
-        active.segment.file.sync()?;
-        metrics::histogram!("forebay_raft_log_sync_seconds").record(start.elapsed());
-        metrics::counter!("forebay_raft_log_bytes_total").increment(u64::from(active.written - active.synced));
+        #[cfg(feature = "simulation")]
+        let left_out = is_planted(Fault::AckBeforeSync) && !self.left_out;
+        #[cfg(not(feature = "simulation"))]
+        let left_out = false;
+        if !left_out {
+            active.segment.file.sync()?;
+        }
+        #[cfg(feature = "simulation")]
+        {
+            self.left_out = left_out;
+        }
+        ::metrics::histogram!(crate::metrics::LOG_SYNC_SECONDS).record(start.elapsed());
+        ::metrics::counter!(crate::metrics::LOG_BYTES).increment(u64::from(active.written - active.synced));
         active.synced = active.written;
         let bytes = {
             let mut state = self.shared.state.lock();
@@ -212,11 +244,14 @@ impl Writer {
         };
         active.marks.clear();
         (self.shared.on_growth)(bytes);
-        Ok(())
+        // All that was written so far.
+        let upto = if left_out { None } else { self.last };
+        self.confirmed.raise(upto)
     }
 
     fn save_vote(&mut self, vote: StoredVote) -> io::Result<()> {
         vote::save(self.shared.disk.as_ref(), &self.shared.dir, vote)?;
+        self.shared.note(|identity| identity.voted = true)?;
         self.shared.state.lock().vote = Some(vote);
         Ok(())
     }
@@ -229,7 +264,11 @@ impl Writer {
             self.last = state.last;
             super::state::next_index(state.last)
         };
+        self.confirmed.lower(self.last)?;
         while let Some(segment) = self.removable_from(next) {
+            if self.shared.state.lock().segments.len() == 1 {
+                self.shared.note(|identity| identity.begun = false)?;
+            }
             self.shared.disk.remove(&segment.path)?;
             self.shared.disk.sync_dir(&self.shared.dir)?;
             self.shared.state.lock().segments.pop_back();
@@ -255,42 +294,72 @@ impl Writer {
             return Ok(segment);
         }
         let end = segment.offset_of(next.max(segment.header.first_index))?;
-        segment.file.set_len(u64::from(end))?;
-        segment.file.sync()?;
         segment.end = end;
         segment.next_index = next;
         segment.marks.retain(|mark| mark.offset < end);
-        let mut state = self.shared.state.lock();
-        *state.segments.back_mut().expect("it was just there") = segment.clone();
+        {
+            // Before the file is cut: who reads it as it was finds another generation when it ends too early, and looks again.
+            let mut state = self.shared.state.lock();
+            state.generation += 1;
+            *state.segments.back_mut().expect("it was just there") = segment.clone();
+        }
+        segment.file.set_len(u64::from(end))?;
+        segment.file.sync()?;
         Ok(segment)
     }
 
     fn start_over(&mut self, at: Position) -> io::Result<()> {
+        // An entry of a later term may have been confirmed that no majority had: the log ends before it from here on.
+        self.confirmed.lower(Some(at))?;
         let header = SegmentHeader::new(at.index + 1, Some(at), true);
         let segment = Segment::create(self.shared.disk.as_ref(), &self.shared.dir, header)?;
+        self.note_begun()?;
         let removable = self.shared.state.lock().start_over(at, segment.clone());
         self.active = Some(Active::of(segment));
         self.last = Some(at);
         for path in removable {
-            // The thread ends only after this one.
-            let _ = self.removals.send(path);
+            // It is closed only after this one.
+            let _ = self.remover.send(path);
         }
-        Ok(())
+        self.confirmed.raise(self.last)
+    }
+}
+
+impl Drop for Writer {
+    /// So that a log that was closed is known to its end. Without it, the mark says less.
+    fn drop(&mut self) {
+        if let Err(error) = self.confirmed.sync() {
+            tracing::debug!(%error, "cannot sync the mark of what was confirmed");
+        }
     }
 }
 
 /// Removes segments in the order told, each durably before the next, so that a crash leaves no gap. Unlinking a long file takes
 /// milliseconds, which no append should wait for.
-pub(crate) fn remove_all(disk: &dyn Disk, dir: &Path, queue: &Receiver<PathBuf>) {
-    let mut broken = false;
-    for path in queue {
-        if broken {
-            continue;
+pub(crate) struct Remover {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    /// One could not be removed: they stay until the next start, which finds them as old segments without a gap.
+    broken: bool,
+}
+
+impl Remover {
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: &Path) -> Remover {
+        Remover { disk, dir: dir.to_owned(), broken: false }
+    }
+}
+
+impl Work for Remover {
+    type Job = PathBuf;
+
+    fn work(&mut self, path: PathBuf, _: &mut dyn FnMut() -> Option<PathBuf>) -> Option<PathBuf> {
+        if self.broken {
+            return None;
         }
-        if let Err(e) = disk.remove(&path).and_then(|()| disk.sync_dir(dir)) {
-            // They stay until the next start, which finds them as old segments without a gap.
+        if let Err(e) = self.disk.remove(&path).and_then(|()| self.disk.sync_dir(&self.dir)) {
             tracing::error!(path = %path.display(), error = %e, "cannot remove a segment of the log; no more are removed until a restart");
-            broken = true;
+            self.broken = true;
         }
+        None
     }
 }

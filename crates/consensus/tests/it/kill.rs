@@ -1,19 +1,15 @@
 //! `kill -9` under load, again and again: nothing acknowledged is lost or doubled, and no order is changed.
 
-#![allow(clippy::unwrap_used)]
-
-mod ledger;
-
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use crate::ledger::Ledger;
 use bytes::Bytes;
 use forebay_base::ByteSize;
 use forebay_consensus::{Consensus, Member, MemberId, Settings};
-use ledger::Ledger;
 
 const ROUNDS: usize = 40;
 const CLIENTS: usize = 16;
@@ -89,7 +85,7 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
 /// Runs a child until it has acknowledged `acks` commands, kills it, and returns all that it acknowledged.
 fn run_and_kill(round: usize, dir: &Path, acks: usize) -> Vec<String> {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--ignored", "--nocapture"])
+        .args(["--exact", "kill::child", "--ignored", "--nocapture"])
         .env(CHILD, format!("{round} {}", dir.display()))
         .stdout(Stdio::piped())
         .spawn()

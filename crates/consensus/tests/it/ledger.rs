@@ -1,5 +1,6 @@
 //! A state machine for the tests: it remembers every command in order, in memory, and in a file when flushed.
 
+// The crate's own tests take it in as well.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::fs;
@@ -25,6 +26,9 @@ pub struct Ledger {
     file: Option<PathBuf>,
     pub applies: Arc<AtomicUsize>,
     pub flushes: Arc<AtomicUsize>,
+    pub installs: Arc<AtomicUsize>,
+    /// Milliseconds that an installation takes longer.
+    pub install_takes_ms: Arc<AtomicUsize>,
 }
 
 impl Ledger {
@@ -83,7 +87,9 @@ impl StateMachine for Ledger {
 
     fn install(&mut self, source: &Path) -> Result<(), StateMachineError> {
         let bytes = fs::read(source.join("pages")).map_err(StateMachineError::new)?;
+        std::thread::sleep(std::time::Duration::from_millis(self.install_takes_ms.load(Ordering::Relaxed) as u64));
         *self.pages.lock() = decode(bytes.into());
+        self.installs.fetch_add(1, Ordering::Relaxed);
         self.flush().map(drop)
     }
 }

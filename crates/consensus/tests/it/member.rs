@@ -1,18 +1,18 @@
 //! One member as its users see it.
 
-#![allow(clippy::unwrap_used)]
-
-mod ledger;
-
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::group::remove_segments;
+use crate::ledger::{Ledger, reply};
 use bytes::Bytes;
 use forebay_base::{ByteSize, ErrorKind};
-use forebay_consensus::{Consensus, ConsensusError, Member, MemberId, OpenError, Settings};
-use ledger::{Ledger, reply};
+use forebay_consensus::{
+    Batch, Consensus, ConsensusError, Flush, Member, MemberId, OpenError, Settings, StateMachine, StateMachineError,
+};
 
 fn settings() -> Settings {
     Settings::new(Member { id: MemberId(1), address: "127.0.0.1:1".to_owned() })
@@ -20,6 +20,14 @@ fn settings() -> Settings {
 
 async fn open(dir: &Path, ledger: &Ledger) -> Consensus {
     Consensus::open(settings(), &dir.join("log"), ledger.boxed()).await.unwrap()
+}
+
+/// As [`open`], of a member that would wait an hour for others before it took the lead.
+async fn open_at_once(dir: &Path, ledger: &Ledger) -> Consensus {
+    let settings = Settings { election_timeout: Duration::from_secs(3600), ..settings() };
+    let log = dir.join("log");
+    let opened = tokio::time::timeout(Duration::from_secs(60), Consensus::open(settings, &log, ledger.boxed())).await;
+    opened.expect("it waits for others").unwrap()
 }
 
 fn command(n: usize) -> Bytes {
@@ -39,9 +47,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 async fn a_new_member_leads_at_once_and_answers() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = Ledger::in_memory();
-    let start = Instant::now();
-    let member = open(dir.path(), &ledger).await;
-    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    let member = open_at_once(dir.path(), &ledger).await;
     assert!(member.is_leader());
     assert_eq!(member.leader(), Some(settings().member));
     for n in 0..10 {
@@ -67,9 +73,7 @@ async fn a_clean_restart_applies_nothing_again() {
     for run in 0..5 {
         let ledger = Ledger::at(&file);
         assert_eq!(ledger.commands().len(), run * 20);
-        let start = Instant::now();
-        let member = open(dir.path(), &ledger).await;
-        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+        let member = open_at_once(dir.path(), &ledger).await;
         assert_eq!(ledger.commands().len(), run * 20);
         for n in run * 20..(run + 1) * 20 {
             assert_eq!(member.propose(command(n)).await.unwrap(), reply(n, &command(n)));
@@ -152,6 +156,28 @@ async fn the_log_forgets_what_is_flushed_and_only_that() {
     let member = Consensus::open(settings, &crashed.path().join("log"), ledger.boxed()).await.unwrap();
     assert_eq!(ledger.commands(), (0..4000).map(command).collect::<Vec<_>>());
     assert_eq!(member.propose(command(4000)).await.unwrap(), reply(4000, &command(4000)));
+    member.shutdown().await.unwrap();
+}
+
+/// Entries are kept for members that lag, but no more of them than have some bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_keeps_no_more_bytes_than_it_may() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::at(&dir.path().join("state"));
+    let mut settings = settings();
+    settings.segment_bytes = ByteSize::kib(16);
+    settings.flush_bytes = ByteSize::kib(32);
+    settings.cache_bytes = ByteSize::kib(8);
+    settings.retained_bytes = ByteSize::kib(64);
+    let log = dir.path().join("log");
+    let member = Consensus::open(settings, &log, ledger.boxed()).await.unwrap();
+    let stored = || segments(&log).iter().map(|(_, length)| length).sum::<u64>();
+    // 3 MiB, far fewer than 10,000 entries.
+    for n in 0..3000u64 {
+        member.propose(vec![n as u8; 1024].into()).await.unwrap();
+    }
+    until("the purge", || stored() < 256 << 10).await;
+    assert!(stored() >= 64 << 10, "{} bytes are left for those who lag", stored());
     member.shutdown().await.unwrap();
 }
 
@@ -282,4 +308,116 @@ fn copy(dir: &Path) -> tempfile::TempDir {
         }
     }
     copy
+}
+
+/// A state machine that takes a while to close, as a store with full memory does.
+struct ClosesSlowly {
+    ledger: Ledger,
+    closed: Arc<AtomicBool>,
+}
+
+impl StateMachine for ClosesSlowly {
+    fn apply(&mut self, batch: Batch<'_>) -> Result<Vec<Bytes>, StateMachineError> {
+        self.ledger.apply(batch)
+    }
+
+    fn applied(&self) -> Result<Option<Bytes>, StateMachineError> {
+        self.ledger.applied()
+    }
+
+    fn flusher(&self) -> Arc<dyn Flush> {
+        self.ledger.flusher()
+    }
+
+    fn checkpoint(&self, target: &Path) -> Result<Option<Bytes>, StateMachineError> {
+        self.ledger.checkpoint(target)
+    }
+
+    fn install(&mut self, source: &Path) -> Result<(), StateMachineError> {
+        self.ledger.install(source)
+    }
+}
+
+impl Drop for ClosesSlowly {
+    fn drop(&mut self) {
+        std::thread::sleep(Duration::from_millis(300));
+        self.closed.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A process may end when the runtime has: nothing of the state machine may be under way then.
+#[test]
+fn the_state_machine_is_closed_when_the_runtime_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let closed = Arc::new(AtomicBool::new(false));
+    let machine = ClosesSlowly { ledger: Ledger::in_memory(), closed: closed.clone() };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let member = Consensus::open(settings(), &dir.path().join("log"), Box::new(machine)).await.unwrap();
+        member.propose(command(0)).await.unwrap();
+        // Without a shutdown, as in a crash.
+        drop(member);
+    });
+    drop(runtime);
+    assert!(closed.load(Ordering::SeqCst), "the state machine is still being closed");
+}
+
+/// What is said of a directory whose log a member refuses.
+async fn refused(dir: &Path, ledger: &Ledger) -> String {
+    let log = dir.join("log");
+    let opening = Consensus::open(settings(), &log, ledger.boxed());
+    let error = tokio::time::timeout(Duration::from_secs(60), opening).await.expect("it says nothing").err().unwrap();
+    assert!(matches!(error, OpenError::LogMissing { .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    let said = error.to_string();
+    let named = said.starts_with(&format!("log is missing or incomplete in {}", dir.join("log").display()));
+    assert!(named && said.contains("forebay masters rebuild") && said.contains("--restore-from"), "{said}");
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_taken_away_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, log) = (dir.path().join("state"), dir.path().join("log"));
+    let member = open(dir.path(), &Ledger::at(&file)).await;
+    for n in 0..10 {
+        member.propose(command(n)).await.unwrap();
+    }
+    member.flush_now().await.unwrap();
+    member.shutdown().await.unwrap();
+    let identity = fs::read(log.join("member.json")).unwrap();
+
+    // All of it, beside a state that was flushed.
+    fs::remove_dir_all(&log).unwrap();
+    for _ in 0..2 {
+        let said = refused(dir.path(), &Ledger::at(&file)).await;
+        assert!(said.contains("there is no log"), "{said}");
+    }
+    // Just the segments and the vote, of a member that had noted that there are some.
+    fs::write(log.join("member.json"), identity).unwrap();
+    for ledger in [Ledger::at(&file), Ledger::in_memory()] {
+        let said = refused(dir.path(), &ledger).await;
+        assert!(said.contains("no segment"), "{said}");
+    }
+    // A directory without any state is that of a new member.
+    fs::remove_dir_all(&log).unwrap();
+    open_at_once(dir.path(), &Ledger::in_memory()).await.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_without_its_segments_is_refused_beside_a_state_that_was_never_flushed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let member = open(dir.path(), &Ledger::in_memory()).await;
+    member.propose(command(0)).await.unwrap();
+    let noted = || fs::read_to_string(log.join("member.json")).unwrap().contains(r#""begun":true"#);
+    until("the note that there is a log", noted).await;
+    member.shutdown().await.unwrap();
+    remove_segments(&log);
+    // The vote alone says it: a release that notes nothing has left the directory.
+    fs::remove_file(log.join("confirmed")).unwrap();
+    let identity = fs::read_to_string(log.join("member.json")).unwrap();
+    fs::write(log.join("member.json"), identity.replace(r#""begun":true"#, r#""begun":false"#)).unwrap();
+    let said = refused(dir.path(), &Ledger::in_memory()).await;
+    assert!(said.contains("this member led in term"), "{said}");
 }
