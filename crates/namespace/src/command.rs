@@ -5,6 +5,7 @@
 mod abandon_write;
 mod add_mount;
 mod advance_time;
+mod begin_request;
 mod complete_file;
 mod copies;
 mod create_file;
@@ -26,6 +27,7 @@ mod update_mount;
 pub use abandon_write::AbandonWrite;
 pub use add_mount::AddMount;
 pub use advance_time::AdvanceTime;
+pub use begin_request::BeginRequest;
 pub use complete_file::CompleteFile;
 pub use copies::{ForgetCopies, RecordCopies, RetagFiles, Retagged};
 pub use create_file::CreateFile;
@@ -46,6 +48,7 @@ pub use update_mount::UpdateMount;
 
 use crate::machine::{Stop, Tx};
 use crate::reply::Payload;
+use crate::versions;
 use bytes::Bytes;
 use prost::Message;
 
@@ -75,7 +78,7 @@ pub struct Command {
     /// What to do.
     #[prost(
         oneof = "Action",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36"
     )]
     pub action: Option<Action>,
 }
@@ -158,6 +161,9 @@ pub enum Action {
     /// See [`RetagFiles`].
     #[prost(message, tag = "34")]
     RetagFiles(RetagFiles),
+    /// See [`BeginRequest`].
+    #[prost(message, tag = "35")]
+    BeginRequest(BeginRequest),
 }
 
 impl Command {
@@ -178,6 +184,11 @@ impl Command {
 }
 
 impl Action {
+    /// The cluster version that brought this command: under an older one nobody may propose it. See [`crate::versions`].
+    pub fn since(&self) -> u32 {
+        versions::FIRST
+    }
+
     /// Carries the action out.
     pub(crate) fn apply(&self, tx: &mut Tx) -> Result<Payload, Stop> {
         match self {
@@ -206,6 +217,7 @@ impl Action {
             Action::RecordCopies(action) => action.apply(tx),
             Action::ForgetCopies(action) => action.apply(tx),
             Action::RetagFiles(action) => action.apply(tx),
+            Action::BeginRequest(action) => action.apply(tx),
         }
     }
 }
@@ -223,5 +235,5 @@ macro_rules! into_action {
 into_action!(
     MakeDirectory CreateFile SetUpload RenewWrite CompleteFile AbandonWrite ExpireWrites ForgetWrites Rename BeginRename
     CommitRename EndRename Delete PurgeTrash SetAttributes SyncApply AddMount UpdateMount RemoveMount AdvanceTime
-    SetClusterVersion UndoRename RecordCopies ForgetCopies RetagFiles
+    SetClusterVersion UndoRename RecordCopies ForgetCopies RetagFiles BeginRequest
 );

@@ -7,18 +7,22 @@
 //! There is no clock, no chance and no I/O but the store's in here: equal commands in equal order give equal states, wherever
 //! batches begin and end.
 
+pub mod census;
 pub mod command;
 pub mod keys;
 mod machine;
 pub mod query;
 pub mod record;
 pub mod reply;
+pub mod restored;
 mod tree;
+pub mod versions;
 
 pub use command::{Action, Command, Request};
 pub use machine::{ApplyError, Reader, StateMachine};
 pub use record::{Inode, Kind, Mount, MountSpec, Write};
 pub use reply::{Outcome, Payload, Reason, Refusal};
+pub use tree::check_sizes;
 
 use forebay_base::InodeId;
 

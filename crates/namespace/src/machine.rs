@@ -10,13 +10,14 @@ mod tx;
 
 pub(crate) use tx::{Stop, Tx};
 
-use crate::command::Command;
+use crate::command::{Action, Command};
 use crate::keys;
 use crate::record::{Counters, Inode, Kind, Mount, State};
-use crate::reply;
+use crate::reply::{self, Payload};
+use crate::versions;
 use bytes::Bytes;
 use cache::CachedStore;
-use forebay_base::{ErrorKind, InodeId};
+use forebay_base::{ErrorKind, InodeId, VersionRange};
 use forebay_metastore::{Batch, Overlay, Read, Snapshot, Store, StoreError};
 use prost::Message;
 use std::{collections::BTreeMap, sync::Arc};
@@ -29,7 +30,7 @@ pub enum ApplyError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A command of the log cannot be read: a newer version wrote it, or the log is damaged.
-    #[error("a command of the log cannot be read ({0}): this version may be older than the cluster's")]
+    #[error("a command of the log cannot be read ({0}): a newer release has made it, or the log is damaged")]
     UnreadableCommand(String),
     /// A record of the store cannot be read, or records contradict each other.
     #[error("the metadata is damaged: {0}")]
@@ -42,6 +43,16 @@ pub enum ApplyError {
         /// The newest that this version can read.
         supported: u32,
     },
+    /// The cluster has another version than this program knows: see [`crate::versions`].
+    #[error(
+        "the cluster's version is {found}, and this program knows {known}: start {} release; nothing goes back to an older version of the cluster", if *found > known.newest { "a newer" } else { "an older" }
+    )]
+    ClusterVersion {
+        /// The cluster's.
+        found: u32,
+        /// What this program knows.
+        known: VersionRange,
+    },
 }
 
 impl ApplyError {
@@ -50,16 +61,13 @@ impl ApplyError {
         match self {
             ApplyError::Store(error) => error.kind(),
             ApplyError::UnreadableCommand(_) | ApplyError::Corrupt(_) => ErrorKind::Corrupt,
-            ApplyError::NewerFormat { .. } => ErrorKind::InvalidArgument,
+            ApplyError::NewerFormat { .. } | ApplyError::ClusterVersion { .. } => ErrorKind::InvalidArgument,
         }
     }
 }
 
 /// The format of records that this version writes, and the newest that it reads.
 const FORMAT: u32 = 1;
-
-/// Inode numbers up to this one are the root's, the trash's and kept for later.
-const INODE_RESERVED_LAST: u64 = 15;
 
 /// The mounts by number, shared between the copies that batches work on.
 pub(crate) type MountTable = Arc<BTreeMap<u32, Arc<Mount>>>;
@@ -97,11 +105,7 @@ impl StateMachine {
         if keys::state::get(&*store)?.is_none() {
             store.write(empty_tree())?;
         }
-        let state =
-            keys::state::get(&*store)?.ok_or_else(|| ApplyError::Corrupt("the state record is missing".to_owned()))?;
-        if state.format > FORMAT {
-            return Err(ApplyError::NewerFormat { found: state.format, supported: FORMAT });
-        }
+        let state = stored_state(&*store)?;
         let mounts = keys::mount::scan(&*store, 0)
             .map(|mount| mount.map(|mount| (mount.id, Arc::new(mount))))
             .collect::<Result<_, _>>()?;
@@ -122,6 +126,11 @@ impl StateMachine {
     /// The position given with the last entry applied (durable only as far as the store was flushed); empty in a new store.
     pub fn applied_position(&self) -> &Bytes {
         &self.state.position
+    }
+
+    /// The version of behaviour in force: see [`crate::versions`].
+    pub fn cluster_version(&self) -> u32 {
+        versions::in_force(self.state.cluster_version)
     }
 
     /// The greatest time that a command carried, in milliseconds since 1970-01-01 UTC.
@@ -156,19 +165,37 @@ fn apply_entry(tx: &mut Tx, bytes: &Bytes) -> Result<Bytes, ApplyError> {
     }
     let command = Command::decode(bytes.clone()).map_err(|error| ApplyError::UnreadableCommand(error.to_string()))?;
     let Some(action) = command.action else {
-        return Err(ApplyError::UnreadableCommand("unknown action".to_owned()));
+        return Err(ApplyError::UnreadableCommand("it is of a kind that this program does not know".to_owned()));
     };
     tx.advance_time(command.time_ms)?;
     let Some(request) = command.request else {
-        return Ok(reply::encode(tx.attempt(|tx| action.apply(tx))?));
+        return Ok(reply::encode(tx.attempt(|tx| apply_action(tx, &action))?));
     };
     match sessions::admit(tx, &request)? {
         sessions::Admission::Answered(reply) => Ok(reply),
         sessions::Admission::Refused(refusal) => Ok(reply::encode(Err(refusal))),
         sessions::Admission::New => {
-            let outcome = tx.attempt(|tx| action.apply(tx))?;
+            let outcome = tx.attempt(|tx| apply_action(tx, &action))?;
             sessions::answer(tx, &request, outcome)
         }
+    }
+}
+
+/// Whoever proposes asks before, so that members that do not know the command never see it; those that know it still agree on what becomes of it.
+fn apply_action(tx: &mut Tx, action: &Action) -> Result<Payload, Stop> {
+    let (since, version) = (action.since(), versions::in_force(tx.state.cluster_version));
+    match since > version {
+        true => Err(versions::too_early(since, version).into()),
+        false => action.apply(tx),
+    }
+}
+
+/// The state as it lies in a store; one of a newer format, or of a version of behaviour that this program does not know, is refused.
+pub(crate) fn stored_state(read: &dyn Read) -> Result<State, ApplyError> {
+    let state = keys::state::get(read)?.ok_or_else(|| ApplyError::Corrupt("the state record is missing".to_owned()))?;
+    match state.format > FORMAT {
+        true => Err(ApplyError::NewerFormat { found: state.format, supported: FORMAT }),
+        false => versions::check(state.cluster_version).map(|()| state),
     }
 }
 
@@ -179,11 +206,7 @@ fn empty_tree() -> Batch {
     let mut root = Inode::new(InodeId::ROOT.0, Kind::Directory, 0);
     root.set_loaded(true);
     keys::inode::put(&mut pending, 0, b"", &root);
-    let state = State {
-        format: FORMAT,
-        counters: Counters { inode_last: INODE_RESERVED_LAST, inodes: 1, ..Counters::default() },
-        ..State::default()
-    };
+    let state = State { format: FORMAT, counters: Counters::of_an_empty_tree(), ..State::default() };
     keys::state::put(&mut pending, &state);
     pending.take()
 }

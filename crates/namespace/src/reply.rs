@@ -47,11 +47,18 @@ pub enum Payload {
     /// The mount as it is now, or as it was.
     #[prost(message, tag = "13")]
     Mount(Mount),
+    /// The request is being carried out in a store; its reply is to come.
+    #[prost(message, tag = "14")]
+    Begun(Begun),
 }
 
 /// Nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Done {}
+
+/// A request that has begun and is not answered.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Begun {}
 
 /// An inode.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -205,7 +212,7 @@ pub struct Refusal {
 struct Envelope {
     #[prost(message, optional, tag = "1")]
     refusal: Option<Refusal>,
-    #[prost(oneof = "Payload", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "Payload", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     payload: Option<Payload>,
 }
 
@@ -216,6 +223,12 @@ pub fn encode(outcome: Outcome) -> Bytes {
         Err(refusal) => Envelope { refusal: Some(refusal), payload: None },
     };
     envelope.encode_to_vec().into()
+}
+
+/// Whether the bytes of a reply say that there is none yet.
+pub(crate) fn is_begun(bytes: &[u8]) -> bool {
+    // The tag and length of the payload: no other reply begins like this.
+    bytes.first() == Some(&(14 << 3 | 2))
 }
 
 /// The outcome in the bytes of a reply. A reply that cannot be read (from a newer version) is an internal error.

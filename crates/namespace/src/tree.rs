@@ -15,8 +15,9 @@ pub(crate) use guard::{
     check_no_write_at_or_below, check_writable, has_mount_below, has_write_at_or_below,
 };
 pub(crate) use intents::{end_intent, intents_of_mount, unblock};
-pub(crate) use limits::{check_attributes, check_batch, check_sizes, check_xattrs};
+pub use limits::check_sizes;
+pub(crate) use limits::{check_attributes, check_batch, check_xattr_names, check_xattrs};
 pub(crate) use mounts::{check_mount_spec, existing_mount, sizes};
 pub(crate) use site::{Site, parse_path};
-pub(crate) use trash::{bump_generation_of_key, discard};
+pub(crate) use trash::{Purge, bump_generation_of_key, discard};
 pub(crate) use writes::{abandon, gone, live_write, release_write};

@@ -113,16 +113,15 @@ impl CreateFile {
 
     /// Records the write, and its mark in the file.
     fn begin_write(&self, tx: &mut Tx, site: &Site, place: &mut Step, sizes: (u64, u32)) -> Write {
-        let counters = &mut tx.state.counters;
-        counters.write_last += 1;
-        counters.writes += 1;
+        tx.state.counters.write_last += 1;
+        tx.state.counters.writes += 1;
         let inode = &mut place.inode;
         let write = Write {
-            id: counters.write_last,
+            id: tx.state.counters.write_last,
             parent: place.parent.0,
             name: place.name.clone(),
             inode: inode.id,
-            version: inode.next_version(),
+            version: inode.next_version(tx.state.version_floor),
             mount: site.mount_number(),
             key: site.key.clone(),
             expires_ms: tx.now_ms().saturating_add(self.lease_ms),

@@ -1,9 +1,13 @@
 //! Makes a directory.
 
+use crate::keys;
 use crate::machine::{Stop, Tx};
+use crate::query::Step;
+use crate::record::Inode;
 use crate::reply::{InodeReply, Payload};
 use crate::tree::{self, Attributes, Site};
 use bytes::Bytes;
+use forebay_base::InodeId;
 
 /// Makes a directory. Reply: [`crate::reply::Payload::Inode`].
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -23,9 +27,13 @@ pub struct MakeDirectory {
     /// Permission bits, `0o7777` at most.
     #[prost(uint32, tag = "5")]
     pub mode: u32,
-    /// The under store is known to have nothing there, so that nothing is left to load.
+    /// The under store is known to have nothing at the path itself, so that nothing is left to load there. Of parents that are made it says nothing.
     #[prost(bool, tag = "6")]
     pub loaded: bool,
+    /// This request has begun to make it ([`super::BeginRequest`]) when nothing was at the path. What a comparison with the store has found there
+    /// since is its own doing then.
+    #[prost(bool, tag = "7")]
+    pub begun: bool,
 }
 
 impl MakeDirectory {
@@ -33,10 +41,13 @@ impl MakeDirectory {
         tree::check_attributes(&self.owner, &self.group, self.mode)?;
         let site = Site::find(tx, &self.path)?;
         if let Some(step) = site.found() {
-            return match self.parents && step.inode.is_directory() {
-                true => Ok(reply(step.inode.clone(), &site)),
-                false => Err(site.already_exists().into()),
-            };
+            if self.parents && step.inode.is_directory() {
+                return Ok(reply(step.inode.clone(), &site));
+            }
+            if self.begun && was_found_in_store(&step.inode) {
+                return Ok(reply(self.adopt(tx, step), &site));
+            }
+            return Err(site.already_exists().into());
         }
         site.check_leads_through_directories()?;
         if !self.parents {
@@ -48,8 +59,23 @@ impl MakeDirectory {
         let made = tree::make_directories(tx, &site, 0, attributes, self.loaded);
         Ok(reply(made.inode, &site))
     }
+
+    /// Gives what was found in the store the attributes of what this makes.
+    fn adopt(&self, tx: &mut Tx, step: &Step) -> Inode {
+        let mut inode = step.inode.clone();
+        inode.owner = self.owner.clone();
+        inode.group = self.group.clone();
+        inode.set_mode(self.mode);
+        inode.set_made();
+        keys::inode::put(&mut tx.pending, step.parent.0, &step.name, &inode);
+        inode
+    }
 }
 
-fn reply(inode: crate::Inode, site: &Site) -> Payload {
+fn was_found_in_store(inode: &Inode) -> bool {
+    inode.is_directory() && !inode.is_made() && !inode.is_mount_point() && inode.inode_id() != InodeId::ROOT
+}
+
+fn reply(inode: Inode, site: &Site) -> Payload {
     Payload::Inode(InodeReply { inode, mount: site.mount_number(), replaced_version: 0 })
 }

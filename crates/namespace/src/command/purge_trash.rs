@@ -9,6 +9,7 @@ use crate::reply::{Payload, Purged};
 use crate::tree;
 use bytes::Bytes;
 use forebay_base::InodeId;
+use std::collections::HashSet;
 
 /// One inode in the trash.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -39,7 +40,7 @@ impl PurgeTrash {
         let Some(entry) = keys::trash::get(&tx.pending, self.trash)? else {
             return Ok(Payload::Purged(Purged { removed: 0, done: true }));
         };
-        let mut purge = Purge { entry, directory_inside: None, purged: Purged::default() };
+        let mut purge = Purge { entry, inside: HashSet::new(), purged: Purged::default() };
         for at in &self.entries {
             purge.remove(tx, at)?;
         }
@@ -49,8 +50,8 @@ impl PurgeTrash {
 
 struct Purge {
     entry: TrashEntry,
-    /// The last directory found to lie in the entry: most entries of a batch share theirs.
-    directory_inside: Option<u64>,
+    /// Directories known to lie in the entry.
+    inside: HashSet<u64>,
     purged: Purged,
 }
 
@@ -76,16 +77,17 @@ impl Purge {
 
     /// Whether a directory lies in the trash entry.
     fn holds(&mut self, tx: &Tx, directory: u64) -> Result<bool, Stop> {
-        if self.directory_inside == Some(directory) {
+        if self.inside.contains(&directory) {
             return Ok(true);
         }
         if directory == TRASH.0 {
             return Ok(false);
         }
-        let (_, top) = keys::directory::chain(&tx.pending, directory)?;
+        let (chain, top) = keys::directory::chain(&tx.pending, directory)?;
         let inside = top == Top::Trash(self.entry.id);
         if inside {
-            self.directory_inside = Some(directory);
+            // Purging goes up: the directories above come next.
+            self.inside.extend(chain.iter().map(|(id, _)| id));
         }
         Ok(inside)
     }

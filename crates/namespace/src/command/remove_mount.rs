@@ -28,7 +28,7 @@ impl RemoveMount {
         }
         let mut step = site.existing()?.clone();
         step.inode.mount = 0;
-        tree::discard(tx, &step, mount.id, b"", false)?;
+        tree::discard(tx, &step, mount.id, b"", tree::Purge::Nothing)?;
         let mut parent = site.parent().clone();
         if site.is_below_other_mount() {
             // What the store around it has under this name is seen again.

@@ -213,15 +213,15 @@ impl Merge<'_> {
         if kind == Kind::Directory {
             keys::directory::put(&mut tx.pending, inode.id, self.parent().0, &self.entry.name);
         } else {
-            self.fill(tx.now_ms(), &mut inode);
+            self.fill(tx, &mut inode);
         }
         self.put(tx, &inode);
     }
 
     /// Gives a file the store's content, as a new version.
-    fn fill(&self, now_ms: u64, inode: &mut Inode) {
-        let entry = self.entry;
-        inode.version = inode.next_version();
+    fn fill(&self, tx: &Tx, inode: &mut Inode) {
+        let (entry, now_ms) = (self.entry, tx.now_ms());
+        inode.version = inode.next_version(tx.state.version_floor);
         inode.reserved_version = 0;
         inode.length = entry.length;
         inode.tag.clone_from(&entry.tag);
@@ -237,7 +237,7 @@ impl Merge<'_> {
         if inode.is_directory() || !self.is_changed(&inode) {
             return Merged::Unchanged;
         }
-        self.fill(tx.now_ms(), &mut inode);
+        self.fill(tx, &mut inode);
         self.put(tx, &inode);
         Merged::Changed
     }
@@ -268,7 +268,7 @@ impl Merge<'_> {
             }
         }
         let step = Step { parent: self.parent(), name: self.entry.name.clone(), inode };
-        tree::discard(tx, &step, mount, &key, false)?;
+        tree::discard(tx, &step, mount, &key, tree::Purge::Nothing)?;
         Ok(Merged::Removed)
     }
 }

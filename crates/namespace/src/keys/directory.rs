@@ -51,7 +51,9 @@ pub(crate) enum Top {
 
 /// The directories from `directory` up to the root or the trash, each with its place, and where that ends.
 pub(crate) fn chain(read: &dyn Read, directory: u64) -> Result<(Vec<(u64, Place)>, Top)> {
-    let mut chain = Vec::new();
+    let mut chain: Vec<(u64, Place)> = Vec::new();
+    // Brent's: whoever comes back to a directory marked at a power of two walks in a circle.
+    let mut marked = None;
     let mut at = directory;
     loop {
         if at == InodeId::ROOT.0 {
@@ -68,13 +70,36 @@ pub(crate) fn chain(read: &dyn Read, directory: u64) -> Result<(Vec<(u64, Place)
         if parent == TRASH.0 {
             return Ok((chain, Top::Trash(at)));
         }
-        // A path has at most 2047 names, but a directory may be renamed to where its lower entries have longer paths than can be asked for.
-        if chain.len() > DEPTH_MAX {
+        // A path has at most 2047 names, but a directory may be renamed to where its lower entries have longer paths than can be asked for:
+        // depth alone tells nothing.
+        if marked == Some(parent) {
             return Err(ApplyError::Corrupt(format!("directory {directory} lies in a circle")));
+        }
+        if chain.len().is_power_of_two() {
+            marked = Some(parent);
         }
         at = parent;
     }
 }
 
-/// More directories than this above one another are taken for a circle.
-const DEPTH_MAX: usize = 1 << 20;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forebay_metastore::{MemStore, Overlay};
+    use std::sync::Arc;
+
+    #[test]
+    fn circles_are_found_and_depth_is_none() {
+        let nothing: Arc<dyn Read> = Arc::new(MemStore::new());
+        let mut pending = Overlay::new(nothing);
+        const DEPTH: u64 = (1 << 20) + 5;
+        put(&mut pending, 100, InodeId::ROOT.0, b"d");
+        (1..DEPTH).for_each(|n| put(&mut pending, 100 + n, 99 + n, b"d"));
+        let (found, top) = chain(&pending, 99 + DEPTH).unwrap();
+        assert_eq!((found.len() as u64, top), (DEPTH, Top::Root));
+        for length in [1, 2, 3, 7, 64, 1000] {
+            put(&mut pending, 100, 99 + length, b"d");
+            assert!(matches!(chain(&pending, 1099), Err(ApplyError::Corrupt(_))), "{length}");
+        }
+    }
+}

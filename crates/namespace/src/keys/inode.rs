@@ -1,6 +1,6 @@
 //! `I, directory (u64), name → Inode`: the tree. A listing with attributes is one scan.
 
-use super::{Pending, Result, decode, key, kind, put as put_record};
+use super::{Pending, Result, decode, key, kind, last_u64, put as put_record};
 use crate::record::Inode;
 use bytes::Bytes;
 use forebay_metastore::{Direction, KeyRange, Read};
@@ -38,6 +38,16 @@ pub(crate) fn entries<'a>(
         let (key, value) = row?;
         let inode = decode(&key, value)?;
         Ok((key.slice(PREFIX_LEN..), inode))
+    })
+}
+
+/// Every entry of every directory: the directory, the name there, and the inode.
+pub(crate) fn all(read: &dyn Read) -> impl Iterator<Item = Result<(u64, Bytes, Inode)>> + '_ {
+    read.scan(KeyRange::prefix(&[kind::INODE][..]), Direction::Forward).map(|row| {
+        let (key, value) = row?;
+        let inode = decode(&key, value)?;
+        let directory = last_u64(key.get(1..PREFIX_LEN).unwrap_or_default())?;
+        Ok((directory, key.slice(PREFIX_LEN..), inode))
     })
 }
 

@@ -9,6 +9,10 @@ fn key_of(id: u32) -> Bytes {
     key(kind::MOUNT, &[&id.to_be_bytes()])
 }
 
+pub(crate) fn get(read: &dyn Read, id: u32) -> Result<Option<Mount>> {
+    super::get(read, &key_of(id))
+}
+
 pub(crate) fn put(pending: &mut Pending, mount: &Mount) {
     super::put(pending, key_of(mount.id), mount);
 }

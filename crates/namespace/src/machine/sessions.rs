@@ -1,6 +1,6 @@
 //! Each request takes effect once: the replies of a client's latest requests are kept, and a repeated one gets the first one's.
 //!
-//! A client says with each request below which sequence it has all replies; those are forgotten. Bounds: [`REPLIES_MAX`] replies a client
+//! A client says with each request below which sequence it has all replies; those are forgotten. Bounds: [`RequestId::SPAN_MAX`] replies a client
 //! (the oldest go first, and a request as old as that is refused), and an hour of log time without a request, after which the session
 //! goes whole. Expired sessions go a few with each command, so that no command pays for all.
 
@@ -10,10 +10,8 @@ use crate::keys;
 use crate::record::Session;
 use crate::reply::{self, Outcome, Reason, Refusal};
 use bytes::Bytes;
-use forebay_base::ErrorKind;
+use forebay_base::{ErrorKind, RequestId};
 
-/// Replies kept for one client; so many requests of one client may be under way at once.
-pub(crate) const REPLIES_MAX: u64 = 1024;
 /// Log time without a request after which a session is forgotten.
 pub(crate) const IDLE_MIN_MAX: u64 = 60;
 const MINUTE_MS: u64 = 60_000;
@@ -48,8 +46,8 @@ pub(super) fn admit(tx: &Tx, request: &Request) -> Result<Admission, ApplyError>
         return Ok(Admission::Refused(forgotten(request)));
     }
     Ok(match keys::reply::get(&tx.pending, request.client, request.sequence)? {
-        Some(reply) => Admission::Answered(reply),
-        None => Admission::New,
+        Some(reply) if !reply::is_begun(&reply) => Admission::Answered(reply),
+        _ => Admission::New,
     })
 }
 
@@ -93,7 +91,7 @@ fn keep(tx: &mut Tx, request: &Request, reply: Bytes) -> Result<(), ApplyError> 
     keys::reply::put(&mut tx.pending, client, request.sequence, reply);
     // A client cannot have the reply of the request that it is sending.
     let acked = request.acked_below.min(request.sequence);
-    let oldest_kept = session.sequence_max.saturating_sub(REPLIES_MAX - 1);
+    let oldest_kept = session.sequence_max.saturating_sub(RequestId::SPAN_MAX - 1);
     let from = session.replies_from.max(acked).max(oldest_kept);
     forget(tx, client, session.replies_from, from)?;
     session.replies_from = from;

@@ -3,12 +3,17 @@
 use super::Result;
 use crate::{Mount, keys};
 use bytes::Bytes;
-use forebay_base::NsPath;
+use forebay_base::{MountId, NsPath};
 use forebay_metastore::Read;
 
 /// Every mount, by number.
 pub fn mounts(read: &dyn Read) -> Result<Vec<Mount>> {
     keys::mount::scan(read, 0).collect()
+}
+
+/// The mount of that number.
+pub fn mount(read: &dyn Read, id: MountId) -> Result<Option<Mount>> {
+    keys::mount::get(read, id.0)
 }
 
 /// The mount that a path lies in, whether the path exists or not, and the key of the path in that mount's store (empty for the mount point).

@@ -24,6 +24,20 @@ pub fn trash_of_mount(read: &dyn Read, mount: MountId, after: Option<&[u8]>, lim
     Ok(entries)
 }
 
+/// Whether something below a key of a mount lies in the trash by itself: it was deleted before what lay above it.
+pub fn trash_below(read: &dyn Read, mount: MountId, key: &[u8]) -> Result<bool> {
+    let below = [key, b"/"].concat();
+    match keys::blocker::scan(read, mount.0, Some(&below)).take_while(|row| starts_with(row, &below)).find(holds_trash)
+    {
+        None => Ok(false),
+        Some(row) => row.map(|_| true),
+    }
+}
+
+fn starts_with(blocked: &Result<(Bytes, Blockers)>, prefix: &[u8]) -> bool {
+    blocked.as_ref().map_or(true, |(key, _)| key.starts_with(prefix))
+}
+
 fn holds_trash(blocked: &Result<(Bytes, Blockers)>) -> bool {
     blocked.as_ref().map_or(true, |(_, blockers)| !blockers.trash.is_empty())
 }
@@ -67,6 +81,9 @@ pub fn trash_page(read: &dyn Read, trash: u64, limit: usize) -> Result<Vec<Trash
 
 /// `walk` stands in the directory of `step`: a directory is given after its entries, when its own level is left.
 fn trashed(entry: &TrashEntry, walk: &Walk<'_>, step: Step) -> Trashed {
-    let directory = walk.names().fold(entry.key.clone(), |key, name| join_key(&key, name));
+    let directory = match walk.path() {
+        b"" => entry.key.clone(),
+        path => join_key(&entry.key, path),
+    };
     Trashed { key: join_key(&directory, &step.name), parent: step.parent, name: step.name, inode: step.inode }
 }

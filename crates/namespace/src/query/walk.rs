@@ -24,6 +24,8 @@ pub struct Walked {
 pub struct Walk<'a> {
     read: &'a dyn Read,
     levels: Vec<Level>,
+    /// The names from the top down to the last level, with slashes between them.
+    path: Vec<u8>,
     is_post_order: bool,
 }
 
@@ -32,6 +34,8 @@ struct Level {
     directory: InodeId,
     /// The directory itself, to be given when its entries are through (post-order); none for the top.
     itself: Option<Step>,
+    /// How long [`Walk::path`] is without this level's name.
+    path_len_above: usize,
     page: VecDeque<(Bytes, Inode)>,
     /// The last name read; none when there is nothing after the page.
     next_after: Option<Bytes>,
@@ -40,7 +44,7 @@ struct Level {
 impl<'a> Walk<'a> {
     /// Directories before their entries.
     pub fn pre_order(read: &'a dyn Read, top: InodeId) -> Walk<'a> {
-        Walk { read, levels: vec![Level::new(top, None)], is_post_order: false }
+        Walk { read, levels: vec![Level::new(top, None, 0)], path: Vec::new(), is_post_order: false }
     }
 
     /// Directories after their entries.
@@ -48,9 +52,24 @@ impl<'a> Walk<'a> {
         Walk { is_post_order: true, ..Walk::pre_order(read, top) }
     }
 
-    /// The names from the top down to the directory that the next entry lies in.
-    pub fn names(&self) -> impl Iterator<Item = &Bytes> {
-        self.levels.iter().filter_map(|level| level.itself.as_ref()).map(|step| &step.name)
+    /// The path from the top down to the directory that the next entry lies in: names with slashes between them, empty for the top.
+    pub fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    fn enter(&mut self, itself: Step) {
+        let path_len_above = self.path.len();
+        if path_len_above > 0 {
+            self.path.push(b'/');
+        }
+        self.path.extend_from_slice(&itself.name);
+        self.levels.push(Level::new(itself.inode.inode_id(), Some(itself), path_len_above));
+    }
+
+    fn leave(&mut self) -> Option<Step> {
+        let level = self.levels.pop()?;
+        self.path.truncate(level.path_len_above);
+        level.itself
     }
 
     fn step(&mut self) -> Result<Option<Walked>> {
@@ -62,8 +81,7 @@ impl<'a> Walk<'a> {
             let parent = level.directory;
             match level.next(self.read)? {
                 None => {
-                    let itself = self.levels.pop().and_then(|level| level.itself);
-                    if let Some(step) = itself.filter(|_| self.is_post_order) {
+                    if let Some(step) = self.leave().filter(|_| self.is_post_order) {
                         let depth = depth - 1;
                         return Ok(Some(Walked { step, depth }));
                     }
@@ -72,8 +90,7 @@ impl<'a> Walk<'a> {
                     let step = Step { parent, name, inode };
                     let is_directory = step.inode.is_directory();
                     if is_directory {
-                        let itself = Some(step.clone());
-                        self.levels.push(Level::new(step.inode.inode_id(), itself));
+                        self.enter(step.clone());
                     }
                     if !(is_directory && self.is_post_order) {
                         return Ok(Some(Walked { step, depth }));
@@ -85,8 +102,8 @@ impl<'a> Walk<'a> {
 }
 
 impl Level {
-    fn new(directory: InodeId, itself: Option<Step>) -> Level {
-        Level { directory, itself, page: VecDeque::new(), next_after: Some(Bytes::new()) }
+    fn new(directory: InodeId, itself: Option<Step>, path_len_above: usize) -> Level {
+        Level { directory, itself, path_len_above, page: VecDeque::new(), next_after: Some(Bytes::new()) }
     }
 
     fn next(&mut self, read: &dyn Read) -> Result<Option<(Bytes, Inode)>> {

@@ -27,12 +27,12 @@ pub fn abandoned_writes(read: &dyn Read, mount: MountId, after: u64, limit: usiz
     filtered(read, limit, |write| write.abandoned && write.mount == mount.0 && write.id > after)
 }
 
-/// The mounts, also such as were removed, that have abandoned writes. Looks at every write.
-pub fn mounts_with_abandoned_writes(read: &dyn Read) -> Result<BTreeSet<MountId>> {
+/// The mounts, also such as were removed, that have abandoned writes that are `wanted`. Looks at every write.
+pub fn mounts_with_abandoned_writes(read: &dyn Read, wanted: impl Fn(&Write) -> bool) -> Result<BTreeSet<MountId>> {
     let mut mounts = BTreeSet::new();
     for write in keys::write::scan(read, 0) {
         let write = write?;
-        if write.abandoned {
+        if write.abandoned && wanted(&write) {
             mounts.insert(MountId(write.mount));
         }
     }

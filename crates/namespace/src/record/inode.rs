@@ -92,7 +92,7 @@ pub struct Inode {
 const FLAG_DIRECTORY: u32 = 1;
 const FLAG_INCOMPLETE: u32 = 2;
 const FLAG_LOADED: u32 = 4;
-const FLAG_UNPERSISTED: u32 = 8;
+const FLAG_MADE: u32 = 8;
 
 const FILE_MODE_USUAL: u32 = 0o644;
 const DIRECTORY_MODE_USUAL: u32 = 0o755;
@@ -135,12 +135,17 @@ impl Inode {
 
     /// Whether the under store has this content (or, for a directory, needs to know nothing).
     pub fn is_persisted(&self) -> bool {
-        self.flags & (FLAG_UNPERSISTED | FLAG_INCOMPLETE) == 0
+        self.is_complete()
     }
 
     /// Of a directory: whether all its entries have been loaded from the under store once.
     pub fn is_loaded(&self) -> bool {
         self.flags & FLAG_LOADED != 0
+    }
+
+    /// Of a directory: whether a request made it, rather than that it was found in its store.
+    pub fn is_made(&self) -> bool {
+        self.flags & FLAG_MADE != 0
     }
 
     /// When it was read last.
@@ -168,9 +173,9 @@ impl Inode {
         if self.stored_page_size == 0 { PAGE_SIZE_DEFAULT } else { self.stored_page_size }
     }
 
-    /// The version that the next content gets.
-    pub fn next_version(&self) -> u64 {
-        self.version.max(self.reserved_version) + 1
+    /// The version that the next content gets: higher than that of any other of this inode, and than `floor`.
+    pub(crate) fn next_version(&self, floor: u64) -> u64 {
+        self.version.max(self.reserved_version).max(floor) + 1
     }
 
     fn mode_usual(&self) -> u32 {
@@ -187,6 +192,10 @@ impl Inode {
 
     pub(crate) fn set_loaded(&mut self, loaded: bool) {
         self.set_flag(FLAG_LOADED, loaded);
+    }
+
+    pub(crate) fn set_made(&mut self) {
+        self.set_flag(FLAG_MADE, true);
     }
 
     pub(crate) fn set_mode(&mut self, mode: u32) {

@@ -23,6 +23,16 @@ pub(crate) struct State {
     /// There may be expired sessions to take away.
     #[prost(bool, tag = "6")]
     pub(crate) sweeping: bool,
+    /// New content gets a higher version than this: a restored state has it so high that no content from after the backup had more.
+    #[prost(uint64, tag = "7")]
+    pub(crate) version_floor: u64,
+}
+
+impl State {
+    /// Without what moves when nothing changes: how far the log is, its time, and what follows from it.
+    pub(crate) fn without_position(&self) -> State {
+        State { position: Bytes::new(), log_time_ms: 0, sweeping: false, ..self.clone() }
+    }
 }
 
 /// The last number given to each kind of thing, and how many there are now.
@@ -55,4 +65,14 @@ pub(crate) struct Counters {
     /// Rename intents.
     #[prost(uint64, tag = "9")]
     pub(crate) intents: u64,
+}
+
+/// Inode numbers up to this one are the root's, the trash's and kept for later.
+const INODE_RESERVED_LAST: u64 = 15;
+
+impl Counters {
+    /// Of a tree of nothing but `/`, in which there was never anything else.
+    pub(crate) fn of_an_empty_tree() -> Counters {
+        Counters { inode_last: INODE_RESERVED_LAST, inodes: 1, ..Counters::default() }
+    }
 }

@@ -23,6 +23,9 @@ pub struct TrashEntry {
     /// It was being written when it was deleted: the store may have the new content, under a mark that nobody knew yet.
     #[prost(bool, tag = "6")]
     pub was_being_written: bool,
+    /// Of a file: another version than the deleted one stays in the store, also one that was there at the time.
+    #[prost(bool, tag = "7")]
+    pub only_version: bool,
 }
 
 /// Why a key of a store may not be loaded or created for now.

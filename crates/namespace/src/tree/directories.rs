@@ -32,8 +32,8 @@ impl Attributes<'_> {
 }
 
 /// Makes those directories of a path that are missing but the last `but` names, and gives the last one made, or the deepest that
-/// existed. The existing one gets its new times; the made ones count as loaded when `loaded`,
-/// or when there is no store to load from.
+/// existed. The existing one gets its new times; the last name of the path counts as loaded when `loaded`, and all do when there is no store to load
+/// from. That the store has nothing at the last name says nothing of what else it has in the directories on the way.
 pub(crate) fn make_directories(tx: &mut Tx, site: &Site, but: usize, attributes: Attributes<'_>, loaded: bool) -> Step {
     let deepest = site.resolved.deepest();
     let missing = site.resolved.missing;
@@ -44,9 +44,11 @@ pub(crate) fn make_directories(tx: &mut Tx, site: &Site, but: usize, attributes:
     let names: Vec<Bytes> = site.path.names().map(|name| name.to_bytes()).collect();
     let first = names.len() - missing;
     let mut at = deepest.clone();
-    for name in &names[first..names.len() - but] {
+    for (at_name, name) in names.iter().enumerate().take(names.len() - but).skip(first) {
         let mut inode = attributes.inode(tx, Kind::Directory);
-        inode.set_loaded(loaded || site.mount.is_none());
+        let is_last = at_name + 1 == names.len();
+        inode.set_loaded(loaded && is_last || site.mount.is_none());
+        inode.set_made();
         let parent = at.inode.id;
         keys::inode::put(&mut tx.pending, parent, name, &inode);
         keys::directory::put(&mut tx.pending, inode.id, parent, name);

@@ -15,9 +15,21 @@ pub(crate) struct Discarded {
     pub(crate) abandoned: Option<Write>,
 }
 
-/// Takes a file or directory out of the tree in one step. With `purge_store` its objects, at `key` of `mount`, are to be deleted, and the
+/// What happens in the store to something taken out of the tree.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purge {
+    /// Nothing.
+    Nothing,
+    /// What was there at the time is deleted, also what nobody had looked at yet.
+    AsItWas,
+    /// The known version is deleted and nothing else.
+    KnownVersion,
+}
+
+/// Takes a file or directory out of the tree in one step. When its objects, at `key` of `mount`, are to be deleted, the
 /// key is blocked until they are. What has nothing below and nothing in a store is gone at once.
-pub(crate) fn discard(tx: &mut Tx, step: &Step, mount: u32, key: &[u8], purge_store: bool) -> Result<Discarded, Stop> {
+pub(crate) fn discard(tx: &mut Tx, step: &Step, mount: u32, key: &[u8], purge: Purge) -> Result<Discarded, Stop> {
+    let purge_store = purge != Purge::Nothing;
     let mut inode = step.inode.clone();
     let abandoned = match inode.write {
         0 => None,
@@ -41,6 +53,7 @@ pub(crate) fn discard(tx: &mut Tx, step: &Step, mount: u32, key: &[u8], purge_st
         purge_store,
         deleted_ms: tx.now_ms(),
         was_being_written,
+        only_version: purge == Purge::KnownVersion,
     };
     keys::trash::put(&mut tx.pending, &entry);
     tx.state.counters.trash_entries += 1;

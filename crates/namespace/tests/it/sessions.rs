@@ -1,10 +1,6 @@
 //! A repeated request gets the first one's reply, and takes effect once.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod fixture;
-
+use crate::fixture::{Namespace, bytes, refused, refused_because};
 use bytes::Bytes;
-use fixture::{Namespace, bytes, refused, refused_because};
 use forebay_base::ErrorKind;
 use forebay_metastore::Store;
 use forebay_namespace::command::*;
@@ -53,6 +49,34 @@ fn a_request_that_was_told_to_come_back_later_may() {
     refused_because(ns.run_as(1, 1, 1, mkdir("/lake/f")), Reason::Blocked);
     ns.purge(10);
     ns.run_as(1, 1, 1, mkdir("/lake/f")).unwrap();
+}
+
+#[test]
+fn a_request_that_has_begun_is_not_answered_yet() {
+    let mut ns = Namespace::with_lake();
+    let request = Request { client: 1, sequence: 1, acked_below: 1 };
+    let begun = |ns: &Namespace| query::has_begun(&*ns.snapshot(), &request).unwrap();
+    let reply = |ns: &Namespace| query::reply_of(&*ns.snapshot(), &request).unwrap();
+    assert!(!begun(&ns));
+    for _ in 0..2 {
+        ns.run_as(1, 1, 1, BeginRequest {}).unwrap();
+        assert!(begun(&ns) && reply(&ns).is_none());
+    }
+    // A comparison finds in the store what it has made there.
+    let found = ns.seen_directory("/lake", "d");
+    ns.sync("/lake", vec![found], false).unwrap();
+    let found = ns.stat("/lake/d").unwrap();
+    assert!(!found.is_made());
+    refused(ns.run_as(2, 1, 1, mkdir("/lake/d")), ErrorKind::AlreadyExists);
+    let again = MakeDirectory { begun: true, mode: 0o700, ..mkdir("/lake/d") };
+    let answer = ns.run_as(1, 1, 1, again.clone()).unwrap();
+    let made = ns.stat("/lake/d").unwrap();
+    assert!(made.is_made() && made.id == found.id && made.mode() == 0o700);
+    assert!(!begun(&ns) && reply(&ns).is_some());
+    assert_eq!(ns.run_as(1, 1, 1, again.clone()).unwrap(), answer);
+    // What another request has made is not its doing.
+    ns.run_as(1, 2, 1, BeginRequest {}).unwrap();
+    refused(ns.run_as(1, 2, 1, again), ErrorKind::AlreadyExists);
 }
 
 #[test]
@@ -144,15 +168,6 @@ fn an_unreadable_command_stops_the_member_and_changes_nothing() {
         assert_eq!(ns.stat("/a"), None);
     }
     ns.mkdir("/a").unwrap();
-}
-
-#[test]
-fn the_cluster_version_never_goes_down() {
-    let mut ns = Namespace::new();
-    for version in [3, 2] {
-        ns.run(SetClusterVersion { version }).unwrap();
-        assert_eq!(query::summary(&*ns.snapshot()).unwrap().cluster_version, 3);
-    }
 }
 
 #[test]

@@ -1,9 +1,5 @@
 //! Mounts, and renames that take several steps.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod fixture;
-
-use fixture::{Namespace, bytes, path, refused, refused_because};
+use crate::fixture::{Namespace, bytes, path, refused, refused_because};
 use forebay_base::{ErrorKind, MountId};
 use forebay_namespace::command::*;
 use forebay_namespace::query;
@@ -224,6 +220,20 @@ fn deletes_of_a_mount_are_found_by_its_keys() {
     let rest = query::trash_of_mount(&*snapshot, MountId(1), Some(b"b"), 2).unwrap();
     assert_eq!(rest.iter().map(|entry| &entry.key[..]).collect::<Vec<_>>(), [b"c"]);
     assert_eq!(query::trash_of_mount(&*snapshot, MountId(2), None, 2).unwrap(), []);
+}
+
+#[test]
+fn what_was_deleted_below_a_directory_before_it_is_found() {
+    let mut ns = Namespace::with_lake();
+    for directory in ["/lake/d", "/lake/d/e", "/lake/d-not", "/lake/d-not/e"] {
+        ns.mkdir(directory).unwrap();
+    }
+    ns.delete_all("/lake/d/e").unwrap();
+    ns.delete_all("/lake/d-not").unwrap();
+    ns.delete_all("/lake/d").unwrap();
+    let below = |mount, key: &str| query::trash_below(&*ns.snapshot(), MountId(mount), key.as_bytes()).unwrap();
+    assert!(below(1, "d"));
+    assert!(!below(1, "d/e") && !below(1, "d-not") && !below(1, "c") && !below(2, "d"));
 }
 
 #[test]

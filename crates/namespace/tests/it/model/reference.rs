@@ -1,5 +1,5 @@
 //! The namespace once more, in plain maps of whole paths: slow, simple, and written apart from the real one.
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a part of a test")]
+#![allow(unreachable_pub, reason = "a part of a test")]
 
 use forebay_base::ErrorKind;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,9 +17,13 @@ pub struct Node {
     pub version: u64,
     pub complete: bool,
     pub loaded: bool,
+    pub made: bool,
     pub tag: String,
     pub modified_ms: u64,
     pub owner: String,
+    pub group: String,
+    pub mode: u32,
+    pub xattrs: BTreeMap<String, String>,
     pub write: u64,
     pub generation: u64,
     pub reserved: u64,
@@ -62,11 +66,50 @@ pub struct Seen {
     pub expected: (u64, u64),
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Copying,
+    Undoing,
+    Cleaning,
+}
+
+/// A rename that takes several steps in a store.
+#[derive(Clone, Debug)]
+pub struct Intent {
+    pub from: String,
+    pub to: String,
+    pub no_replace: bool,
+    pub node: u64,
+    pub phase: Phase,
+}
+
+impl Intent {
+    /// Where nothing may be made or loaded.
+    fn blocked(&self) -> impl Iterator<Item = &String> {
+        [Some(&self.from), (self.phase != Phase::Cleaning).then_some(&self.to)].into_iter().flatten()
+    }
+}
+
+/// New values; what is not given stays.
+#[derive(Clone, Default)]
+pub struct Changes {
+    pub owner: Option<String>,
+    pub group: Option<String>,
+    pub mode: Option<u32>,
+    pub modified_ms: Option<u64>,
+    pub set: Vec<(String, String)>,
+    pub remove: Vec<String>,
+}
+
 #[derive(Default)]
 pub struct Model {
     pub nodes: BTreeMap<String, Node>,
     pub writes: BTreeMap<u64, Write>,
     pub trash: BTreeMap<u64, Trash>,
+    pub intents: BTreeMap<u64, Intent>,
+    /// What renames have recorded of keys, under their numbers.
+    pub copies: BTreeMap<(u64, String), String>,
+    pub intent_last: u64,
     pub now_ms: u64,
     pub inode_last: u64,
     pub write_last: u64,
@@ -105,12 +148,13 @@ impl Model {
     fn new_node(&mut self, directory: bool) -> Node {
         self.inode_last += 1;
         let now_ms = self.now_ms;
-        Node { id: self.inode_last, directory, complete: true, modified_ms: now_ms, ..Node::default() }
+        let mode = if directory { 0o755 } else { 0o644 };
+        Node { id: self.inode_last, directory, complete: true, modified_ms: now_ms, mode, ..Node::default() }
     }
 
     pub fn root() -> Model {
         let mut model = Model { inode_last: 15, ..Model::default() };
-        let root = Node { id: 1, directory: true, complete: true, loaded: true, ..Node::default() };
+        let root = Node { id: 1, directory: true, complete: true, loaded: true, mode: 0o755, ..Node::default() };
         model.nodes.insert("/".to_owned(), root);
         model
     }
@@ -143,14 +187,19 @@ impl Model {
         }
     }
 
+    /// What is being deleted or renamed in the store of a path.
+    fn blocked_paths<'a>(&'a self, path: &str) -> impl Iterator<Item = &'a String> {
+        let mount = mount_of(path);
+        let trash = self.trash.values().filter(|it| it.purge_store).map(|it| &it.path);
+        trash.chain(self.intents.values().flat_map(Intent::blocked)).filter(move |it| mount_of(it) == mount)
+    }
+
     fn is_blocked(&self, path: &str) -> bool {
-        let mut trash = self.trash.values().filter(|it| it.purge_store);
-        trash.any(|it| mount_of(&it.path) == mount_of(path) && is_at_or_below(path, &it.path))
+        self.blocked_paths(path).any(|it| is_at_or_below(path, it))
     }
 
     fn is_blocked_below(&self, path: &str) -> bool {
-        let mut trash = self.trash.values().filter(|it| it.purge_store);
-        trash.any(|it| mount_of(&it.path) == mount_of(path) && it.path != path && is_at_or_below(&it.path, path))
+        self.blocked_paths(path).any(|it| it != path && is_at_or_below(it, path))
     }
 
     fn check_free(&self, path: &str) -> Refusable<()> {
@@ -184,14 +233,23 @@ impl Model {
         for name in path.split('/').filter(|name| !name.is_empty()).skip(depth(&at)) {
             at = join(&at, name);
             let mut node = self.new_node(true);
-            node.loaded = loaded || mount_of(&at) == 0;
+            node.loaded = loaded && at == path || mount_of(&at) == 0;
+            node.made = true;
             node.owner = owner.to_owned();
             self.nodes.insert(at.clone(), node);
         }
     }
 
-    pub fn mkdir(&mut self, path: &str, parents: bool, loaded: bool) -> Refusable<u64> {
-        if let Some(node) = self.nodes.get(path) {
+    pub fn mkdir(&mut self, path: &str, parents: bool, loaded: bool, begun: bool) -> Refusable<u64> {
+        let is_special = path == "/" || MOUNTS.iter().any(|(at, _)| *at == path);
+        if let Some(node) = self.nodes.get_mut(path) {
+            if begun && !parents && node.directory && !node.made && !is_special {
+                node.made = true;
+                node.owner = "maker".to_owned();
+                node.group = String::new();
+                node.mode = 0o755;
+                return Ok(node.id);
+            }
             return if parents && node.directory { Ok(node.id) } else { Err(ErrorKind::AlreadyExists) };
         }
         if self.leads_through_file(path) {
@@ -235,6 +293,7 @@ impl Model {
                 let mut node = self.new_node(false);
                 node.complete = false;
                 node.owner = "writer".to_owned();
+                node.mode = 0o640;
                 self.nodes.insert(path.to_owned(), node);
             }
         }
@@ -323,9 +382,13 @@ impl Model {
 
     pub fn rename(&mut self, from: &str, to: &str, no_replace: bool) -> Refusable<()> {
         self.check_rename(from, to, no_replace)?;
-        if from == to {
-            return Ok(());
+        if from != to {
+            self.move_node(from, to);
         }
+        Ok(())
+    }
+
+    fn move_node(&mut self, from: &str, to: &str) {
         if let Some(node) = self.nodes.remove(to)
             && node.write != 0
         {
@@ -341,7 +404,81 @@ impl Model {
         if parent(from) != parent(to) {
             self.touch(parent(to), false);
         }
+    }
+
+    pub fn begin_rename(&mut self, from: &str, to: &str, no_replace: bool) -> Refusable<()> {
+        self.check_rename(from, to, no_replace)?;
+        if from == to || mount_of(from) == 0 {
+            return Err(ErrorKind::InvalidArgument);
+        }
+        self.intent_last += 1;
+        let node = self.nodes[from].id;
+        let intent = Intent { from: from.to_owned(), to: to.to_owned(), no_replace, node, phase: Phase::Copying };
+        self.intents.insert(self.intent_last, intent);
         Ok(())
+    }
+
+    pub fn commit_rename(&mut self, number: u64, tag: &str, modified_ms: u64) -> Refusable<()> {
+        let copying = self.intents.get(&number).filter(|intent| intent.phase == Phase::Copying);
+        let intent = copying.ok_or(ErrorKind::Conflict)?.clone();
+        // It does not stand in its own way.
+        self.intents.remove(&number);
+        let checked = self.check_rename(&intent.from, &intent.to, intent.no_replace);
+        let checked = checked.and_then(|()| match self.nodes[&intent.from].id == intent.node {
+            true => Ok(()),
+            false => Err(ErrorKind::Conflict),
+        });
+        if checked.is_ok() {
+            self.move_node(&intent.from, &intent.to);
+            let node = self.nodes.get_mut(&intent.to).unwrap();
+            if !tag.is_empty() {
+                node.tag = tag.to_owned();
+            }
+            if modified_ms != 0 {
+                node.modified_ms = modified_ms;
+            }
+        }
+        let phase = if checked.is_ok() { Phase::Cleaning } else { Phase::Copying };
+        self.intents.insert(number, Intent { phase, ..intent });
+        checked
+    }
+
+    pub fn undo_rename(&mut self, number: u64) -> Refusable<()> {
+        let intent = self.intents.get_mut(&number).filter(|intent| intent.phase != Phase::Cleaning);
+        intent.ok_or(ErrorKind::Conflict)?.phase = Phase::Undoing;
+        Ok(())
+    }
+
+    pub fn end_rename(&mut self, number: u64) {
+        if let Some(intent) = self.intents.remove(&number) {
+            self.age_listings(&intent.from);
+            self.age_listings(&intent.to);
+        }
+    }
+
+    /// Listings from before may show what is gone.
+    fn age_listings(&mut self, path: &str) {
+        let mut at = parent(path);
+        while !self.nodes.get(at).is_some_and(|node| node.directory) {
+            at = parent(at);
+        }
+        self.nodes.get_mut(at).unwrap().generation += 1;
+    }
+
+    pub fn record_copy(&mut self, intent: u64, key: &str, tag: &str) -> Refusable<()> {
+        match self.intents.get(&intent) {
+            Some(Intent { phase: Phase::Copying, .. }) => {
+                self.copies.insert((intent, key.to_owned()), tag.to_owned());
+                Ok(())
+            }
+            _ => Err(ErrorKind::Conflict),
+        }
+    }
+
+    pub fn retag(&mut self, path: &str, before: &str, tag: &str) {
+        if let Some(node) = self.nodes.get_mut(path).filter(|node| !node.directory && node.tag == before) {
+            node.tag = tag.to_owned();
+        }
     }
 
     fn check_rename(&self, from: &str, to: &str, no_replace: bool) -> Refusable<()> {
@@ -384,6 +521,9 @@ impl Model {
             return Err(ErrorKind::InvalidArgument);
         }
         self.check_free(path)?;
+        if self.intents.values().any(|it| is_at_or_below(&it.from, path) || is_at_or_below(&it.to, path)) {
+            return Err(ErrorKind::Unavailable);
+        }
         if node.directory && !recursive {
             self.check_empty(path)?;
         }
@@ -424,20 +564,20 @@ impl Model {
         }
         let entry = self.trash.remove(&trash).unwrap();
         if entry.purge_store {
-            let mut at = parent(&entry.path);
-            while !self.nodes.get(at).is_some_and(|node| node.directory) {
-                at = parent(at);
-            }
-            self.nodes.get_mut(at).unwrap().generation += 1;
+            self.age_listings(&entry.path);
         }
         true
     }
 
-    pub fn set_owner(&mut self, path: &str, owner: &str, modified_ms: u64) -> Refusable<()> {
+    pub fn set_attributes(&mut self, path: &str, changes: Changes) -> Refusable<()> {
         let missing = self.missing_kind(path);
         let node = self.nodes.get_mut(path).ok_or(missing)?;
-        node.owner = owner.to_owned();
-        node.modified_ms = modified_ms;
+        node.owner = changes.owner.unwrap_or(std::mem::take(&mut node.owner));
+        node.group = changes.group.unwrap_or(std::mem::take(&mut node.group));
+        node.mode = changes.mode.unwrap_or(node.mode);
+        node.modified_ms = changes.modified_ms.unwrap_or(node.modified_ms);
+        node.xattrs.retain(|name, _| !changes.remove.contains(name));
+        node.xattrs.extend(changes.set);
         Ok(())
     }
 
@@ -471,7 +611,7 @@ impl Model {
         const UNCHANGED: usize = 4;
         let current = self.nodes.get(path).cloned();
         let found = current.as_ref().map_or((0, 0), |node| (node.id, node.version));
-        let key_blocked = self.trash.values().any(|it| it.purge_store && it.path == path);
+        let key_blocked = self.blocked_paths(path).any(|it| it == path);
         if found != seen.expected || key_blocked {
             return SKIPPED;
         }

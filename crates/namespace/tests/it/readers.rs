@@ -1,10 +1,6 @@
 //! Queries beside the apply thread: each sees one moment, and never one before what was acknowledged.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod fixture;
-
+use crate::fixture::path;
 use bytes::Bytes;
-use fixture::path;
 use forebay_metastore::{MemStore, Store};
 use forebay_namespace::command::{AttributeChanges, MakeDirectory, Rename, SetAttributes};
 use forebay_namespace::{Action, Command, Reader, StateMachine, query};

@@ -1,13 +1,11 @@
 //! docs/formats/namespace.md says what is stored: its worked example, byte by byte.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use bytes::Bytes;
 use forebay_metastore::{Direction, KeyRange, MemStore, Read};
 use forebay_namespace::command::{CompleteFile, CreateFile, MakeDirectory};
 use forebay_namespace::{Command, Request, StateMachine};
 use std::sync::Arc;
 
-const PAGE: &str = include_str!("../../../docs/formats/namespace.md");
+const PAGE: &str = include_str!("../../../../docs/formats/namespace.md");
 
 /// The lines of the page's block of this name.
 fn block(name: &str) -> Vec<&'static str> {

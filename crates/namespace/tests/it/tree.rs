@@ -1,9 +1,5 @@
 //! Directories, renames by the rules of `rename(2)`, deletes and the trash.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod fixture;
-
-use fixture::{Namespace, bytes, creation, refused, refused_because, xattr};
+use crate::fixture::{Namespace, bytes, creation, refused, refused_because, xattr};
 use forebay_base::{ErrorKind, InodeId, MountId};
 use forebay_namespace::command::*;
 use forebay_namespace::query;
@@ -121,6 +117,14 @@ fn rename_replaces_by_the_rules_of_posix() {
     let before = ns.stat("/lake/other");
     ns.rename("/lake/other", "/lake/other").unwrap();
     assert_eq!(ns.stat("/lake/other"), before);
+}
+
+#[test]
+fn only_the_directory_that_was_looked_at_counts_as_loaded() {
+    let mut ns = Namespace::with_lake();
+    ns.mkdir_p("/lake/a/b/c").unwrap();
+    let loaded = |at: &str| ns.stat(at).unwrap().is_loaded();
+    assert_eq!((loaded("/lake/a"), loaded("/lake/a/b"), loaded("/lake/a/b/c")), (false, false, true));
 }
 
 #[test]
@@ -242,7 +246,7 @@ fn forgetting_metadata_leaves_the_store_alone() {
     ns.file("/lake/d/f", 1);
     ns.file("/lake/f", 1);
     for at in ["/lake/d", "/lake/f"] {
-        ns.run(Delete { path: bytes(at), recursive: true, namespace_only: true }).unwrap();
+        ns.run(Delete { path: bytes(at), recursive: true, namespace_only: true, ..Delete::default() }).unwrap();
     }
     assert!(query::blockers(&*ns.snapshot(), MountId(1), b"d").unwrap().is_none());
     assert!(!ns.stat("/lake").unwrap().is_loaded());
@@ -264,7 +268,7 @@ fn attributes_change_one_by_one_and_are_bounded() {
         set_xattrs: vec![xattr("user.b", "2"), xattr("user.a", "1")],
         ..Default::default()
     };
-    let changed = fixture::inode(ns.run(set(changes)).unwrap()).unwrap();
+    let changed = crate::fixture::inode(ns.run(set(changes)).unwrap()).unwrap();
     assert_eq!((changed.owner.as_str(), changed.mode(), changed.modified_ms), ("eve", 0o600, 5));
     assert_eq!((changed.accessed_ms(), changed.version), (file.accessed_ms(), file.version));
     assert_eq!(changed.xattrs, [xattr("user.a", "1"), xattr("user.b", "2")]);
@@ -273,12 +277,37 @@ fn attributes_change_one_by_one_and_are_bounded() {
         set_xattrs: vec![xattr("user.b", "3")],
         ..Default::default()
     };
-    assert_eq!(fixture::inode(ns.run(set(changes)).unwrap()).unwrap().xattrs, [xattr("user.b", "3")]);
+    assert_eq!(crate::fixture::inode(ns.run(set(changes)).unwrap()).unwrap().xattrs, [xattr("user.b", "3")]);
     for bad in [xattr("", "x"), xattr("user.big", &"x".repeat(16 << 10))] {
         let changes = AttributeChanges { set_xattrs: vec![bad], ..Default::default() };
         refused(ns.run(set(changes)), ErrorKind::InvalidArgument);
     }
     assert_eq!(ns.stat("/lake/f").unwrap().xattrs.len(), 1);
+}
+
+#[test]
+fn lists_of_extended_attributes_are_bounded_and_merged() {
+    let mut ns = Namespace::with_lake();
+    ns.file("/lake/f", 3);
+    let set = |changes| SetAttributes { path: bytes("/lake/f"), targets: vec![], changes };
+    let many: Vec<_> = (0..500_000u32).rev().map(|n| xattr(&format!("user.{n}"), "")).collect();
+    // Also without a target that would feel it.
+    let changes = AttributeChanges { set_xattrs: many.clone(), ..Default::default() };
+    refused(ns.run(SetAttributes { path: bytes(""), targets: vec![], changes }), ErrorKind::InvalidArgument);
+    let remove_xattrs: Vec<_> = many.into_iter().map(|xattr| xattr.name).collect();
+    refused(ns.run(set(AttributeChanges { remove_xattrs, ..Default::default() })), ErrorKind::InvalidArgument);
+
+    let a_to_e = ["d", "b", "e", "a", "c"].map(|name| xattr(name, "old"));
+    ns.run(set(AttributeChanges { set_xattrs: a_to_e.to_vec(), ..Default::default() })).unwrap();
+    // The last value of a name counts, and what is both removed and set is set.
+    let changes = AttributeChanges {
+        set_xattrs: vec![xattr("d", "1"), xattr("aa", "new"), xattr("d", "2"), xattr("b", "new")],
+        remove_xattrs: vec![bytes("e"), bytes("b"), bytes("a")],
+        ..Default::default()
+    };
+    ns.run(set(changes)).unwrap();
+    let expected = [xattr("aa", "new"), xattr("b", "new"), xattr("c", "old"), xattr("d", "2")];
+    assert_eq!(ns.stat("/lake/f").unwrap().xattrs, expected);
 }
 
 #[test]
@@ -315,4 +344,28 @@ fn a_walk_sums_up_wide_and_deep_directories() {
     let walked: Vec<_> =
         query::Walk::post_order(&*ns.snapshot(), lake.inode_id()).map(|it| it.unwrap().step.name).collect();
     assert_eq!((walked.len(), &walked[640 - 1][..]), (640, &b"d"[..]));
+}
+
+#[test]
+fn a_delete_may_be_of_one_version_alone() {
+    let mut ns = Namespace::with_lake();
+    let found = ns.file("/lake/f", 1);
+    let expecting = |id, version| Delete {
+        path: bytes("/lake/f"),
+        expected_inode: id,
+        expected_version: version,
+        ..Delete::default()
+    };
+    refused(ns.run(expecting(found.id, found.version + 1)), ErrorKind::Conflict);
+    refused(ns.run(expecting(found.id + 1, found.version)), ErrorKind::Conflict);
+    let write = ns.overwrite("/lake/f").unwrap().write.id;
+    refused_because(ns.run(expecting(found.id, found.version)), Reason::BeingWritten);
+    let newer = ns.complete(write, 2).unwrap();
+    refused(ns.run(expecting(found.id, found.version)), ErrorKind::Conflict);
+    ns.run(expecting(newer.id, newer.version)).unwrap();
+    let trash = query::trash(&*ns.snapshot(), 0, 9).unwrap();
+    assert!(trash.iter().all(|entry| entry.only_version), "another version in the store stays");
+    ns.file("/lake/g", 1);
+    ns.delete("/lake/g").unwrap();
+    assert!(query::trash(&*ns.snapshot(), 0, 9).unwrap().iter().any(|entry| !entry.only_version));
 }

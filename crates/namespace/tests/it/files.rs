@@ -1,9 +1,5 @@
 //! Creating, completing and abandoning files.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod fixture;
-
-use fixture::{LEASE_MS, Namespace, bytes, creation, refused, refused_because};
+use crate::fixture::{LEASE_MS, Namespace, bytes, creation, refused, refused_because};
 use forebay_base::{ErrorKind, MountId};
 use forebay_namespace::command::*;
 use forebay_namespace::query;
@@ -183,7 +179,7 @@ fn sizes_come_from_the_command_then_the_mount() {
     let own = CreateFile { path: bytes("/small/g"), block_size: 1 << 20, page_size: 32 << 10, ..creation() };
     let write = ns.create_with(own).unwrap().write;
     assert_eq!((write.block_size, write.page_size), (1 << 20, 32 << 10));
-    for (block_size, page_size) in [(0, 3), (0, 4096), (100_000, 0), (64 << 10, 1 << 20)] {
+    for (block_size, page_size) in [(0, 3), (0, 4096), (100_000, 0), (64 << 10, 1 << 20), (1 << 30, 128 << 20)] {
         let bad = CreateFile { path: bytes("/small/h"), block_size, page_size, ..creation() };
         refused(ns.create_with(bad), ErrorKind::InvalidArgument);
     }

@@ -1,9 +1,5 @@
 //! Taking over what a store says, and the races with local changes.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod fixture;
-
-use fixture::{Namespace, bytes, refused, refused_because};
+use crate::fixture::{Namespace, bytes, refused, refused_because};
 use forebay_base::ErrorKind;
 use forebay_namespace::command::*;
 use forebay_namespace::query;
