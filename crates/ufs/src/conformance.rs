@@ -2,6 +2,7 @@
 //!
 //! The suite speaks the trait only, and works in directories of its own below the root, which it empties again.
 
+mod grants;
 mod listing;
 mod objects;
 mod uploads;
@@ -47,6 +48,7 @@ impl Holds {
 pub async fn run(store: Arc<dyn Ufs>, holds: Holds) {
     let suite = Suite { store, holds };
     objects::run(&suite).await;
+    grants::run(&suite).await;
     listing::run(&suite).await;
     uploads::run(&suite).await;
     suite.probe_leaves_nothing().await;

@@ -4,22 +4,25 @@
 //! the root is skipped by listings and does not exist for everything else; deleting or overwriting a link changes the link, never its target. Sockets,
 //! pipes and devices are skipped. `.forebay-uploads` holds what is being written and is never shown.
 //!
-//! Conditions hold against every writer that goes through Forebay on this host, and [`PutCondition::IfAbsent`] against all others; a program that
-//! replaces the file between the check of [`PutCondition::IfTag`] and the rename loses.
+//! [`PutCondition::IfAbsent`] holds against every writer. [`PutCondition::IfTag`] holds against every writer that goes through Forebay on this host; a program that
+//! replaces the file between the check and the rename loses, and so does, on a network file system, a worker on another host.
 
 mod list;
 mod meta;
 mod read;
 mod root;
 mod sync;
+mod turns;
 mod write;
+
+pub use meta::is_renamed;
 
 use crate::failure::{At, Failures};
 use crate::open::{OpenOptions, check_names, invalid};
 use crate::{
-    Access, ByteStream, Capabilities, DeleteCondition, DeleteTarget, Expected, ListCursor, ListPage, ObjectKind,
-    ObjectMeta, PartPosition, PendingUploads, PutCondition, Ufs, UfsError, UfsResult, UploadCursor, UploadId,
-    UploadedPart,
+    Access, ByteStream, Capabilities, DeleteCondition, DeleteTarget, Expected, GrantedWay, ListCursor, ListPage,
+    ObjectKind, ObjectMeta, PartPosition, PendingUploads, PutCondition, ReadGrant, Ufs, UfsError, UfsResult,
+    UploadCursor, UploadId, UploadedPart,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -34,12 +37,11 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use std::time::Duration;
+use turns::Turns;
 use write::{Publisher, WriteError};
 
 const PARTS_MAX: u32 = 1_000_000;
-/// Calls that block a thread at the same time; a network file system that hangs must not take every thread of the process. More wait.
-const CALLS_MAX: usize = 64;
 
 /// A directory as an under store.
 #[derive(Clone, Debug)]
@@ -53,7 +55,7 @@ struct Inner {
     root: Root,
     windows: Windows,
     publisher: Publisher,
-    turns: Arc<Semaphore>,
+    turns: Turns,
 }
 
 pub(crate) fn open(uri: &str, rest: &str, options: &OpenOptions) -> UfsResult<Arc<dyn Ufs>> {
@@ -71,14 +73,23 @@ pub(crate) fn open(uri: &str, rest: &str, options: &OpenOptions) -> UfsResult<Ar
 impl LocalUfs {
     /// The store of an absolute path. Whether there is a directory shows when it is used.
     pub fn new(path: &Path) -> LocalUfs {
-        let uri = format!("file://{}", path.display());
+        LocalUfs::of(Root::new(PathBuf::from(path)))
+    }
+
+    /// The same, also when another file system is mounted there later on. For readers who know the version that they want.
+    pub(crate) fn of_any_device(path: &Path) -> LocalUfs {
+        LocalUfs::of(Root::of_any_device(PathBuf::from(path)))
+    }
+
+    fn of(root: Root) -> LocalUfs {
+        let uri = format!("file://{}", root.path().display());
         LocalUfs {
             inner: Arc::new(Inner {
                 failures: Failures::new(&uri),
-                root: Root::new(PathBuf::from(path)),
+                root,
                 windows: Windows::default(),
                 publisher: Publisher::default(),
-                turns: Arc::new(Semaphore::new(CALLS_MAX)),
+                turns: Turns::new(),
             }),
         }
     }
@@ -92,7 +103,7 @@ impl LocalUfs {
     ) -> UfsResult<T> {
         let at = self.inner.failures.at(operation, key);
         check(at)?;
-        let turn = Arc::clone(&self.inner.turns).acquire_owned().await;
+        let turn = self.inner.turns.take().await;
         let inner = Arc::clone(&self.inner);
         let key = key.to_vec();
         blocking(&self.inner.failures, move || {
@@ -158,6 +169,7 @@ fn error(at: At<'_>, errno: Errno) -> UfsError {
             "mount the other file system on its own",
         ),
         Errno::NOSYS => at.fail(UfsError::Unsupported, text, "linux 5.6 or newer is needed"),
+        Errno::AGAIN => at.fail(UfsError::Unavailable, "another program holds a lease on the file", "try again later"),
         Errno::NOSPC | Errno::DQUOT => at.fail(UfsError::Unavailable, text, "free some space"),
         _ => at.fail(UfsError::Unavailable, text, ""),
     }
@@ -182,13 +194,14 @@ fn found_meta(found: Found) -> Option<ObjectMeta> {
 }
 
 /// Opens a file that must be of a version.
-fn open_reader(root: &OpenRoot, at: At<'_>, expected: &Expected, failures: &Failures) -> UfsResult<Reader> {
+fn open_reader(inner: &Inner, root: &OpenRoot, at: At<'_>, expected: &Expected) -> UfsResult<Reader> {
     let file = match root.file(at.key()) {
         Ok(file) => file,
         Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Err(at.not_found()),
         Err(errno) => return Err(error(at, errno)),
     };
-    let reader = Reader { file, key: at.key().to_vec(), expected: expected.clone(), failures: failures.clone() };
+    let (key, expected, turns) = (at.key().to_vec(), expected.clone(), inner.turns.clone());
+    let reader = Reader { file, key, expected, failures: inner.failures.clone(), turns };
     reader.check()?;
     Ok(reader)
 }
@@ -259,12 +272,25 @@ impl Ufs for LocalUfs {
         let wanted = range.clone();
         let reader = self
             .call("read", key, move |inner, root, at| {
-                let reader = open_reader(root, at, &expected, &inner.failures)?;
+                let reader = open_reader(inner, root, at, &expected)?;
                 at.check_range(&wanted, expected.length)?;
                 Ok(reader)
             })
             .await?;
         Ok(reader.stream(range))
+    }
+
+    async fn grant_read(&self, key: &[u8], expected: &Expected, lifetime: Duration) -> UfsResult<ReadGrant> {
+        let at = self.inner.failures.at("let others read", key);
+        at.check_file_key()?;
+        check(at)?;
+        Ok(ReadGrant {
+            store: self.uri().to_owned(),
+            key: Bytes::copy_from_slice(key),
+            expected: expected.clone(),
+            lifetime,
+            way: GrantedWay::Directory(self.inner.root.path().to_owned()),
+        })
     }
 
     async fn put(&self, key: &[u8], body: Vec<Bytes>, condition: &PutCondition) -> UfsResult<ObjectMeta> {
@@ -367,7 +393,7 @@ impl Ufs for LocalUfs {
         let (from, expected, condition) = (from.to_vec(), expected.clone(), condition.clone());
         self.call("copy to", to, move |inner, root, at| {
             let source = inner.failures.at("copy", &from);
-            let reader = open_reader(root, source, &expected, &inner.failures)?;
+            let reader = open_reader(inner, root, source, &expected)?;
             let copy = |file: &_| {
                 copy_bytes(&reader, file)?;
                 let changed = |_| WriteError::Changed("the source changed meanwhile".to_owned());

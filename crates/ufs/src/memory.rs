@@ -10,8 +10,8 @@ use crate::object_tree::{self, Probe};
 use crate::open::{OpenOptions, check_names, invalid};
 use crate::{
     Access, ByteStream, Capabilities, DeleteCondition, DeleteTarget, Expected, ListCursor, ListPage, ObjectKind,
-    ObjectMeta, PartPosition, PendingUploads, PutCondition, Ufs, UfsError, UfsResult, UploadCursor, UploadId,
-    UploadedPart, key,
+    ObjectMeta, PartPosition, PendingUploads, PutCondition, ReadGrant, Ufs, UfsError, UfsResult, UploadCursor,
+    UploadId, UploadedPart, key,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,6 +22,8 @@ use state::{CompleteError, State};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock, Weak};
+use std::time::Duration;
+use tokio::sync::Semaphore;
 
 const PARTS_MAX: u32 = 10_000;
 /// Bytes of one chunk of a read stream.
@@ -89,6 +91,11 @@ impl MemoryUfs {
         self.counts.lock().get(&operation).copied().unwrap_or(0)
     }
 
+    /// Counts from zero again.
+    pub fn reset_counts(&self) {
+        self.counts.lock().clear();
+    }
+
     /// An error as this store makes them, for fault hooks.
     pub fn error(&self, variant: fn(Box<crate::Failure>) -> UfsError, detail: &str) -> UfsError {
         self.failures.at("reach", b"").fail(variant, detail, "")
@@ -102,6 +109,11 @@ impl MemoryUfs {
     /// Removes an object behind everybody's back; whether it was there.
     pub fn remove(&self, key: &[u8]) -> bool {
         self.state.lock().remove(key)
+    }
+
+    /// Has an object be from another time, in milliseconds since 1970-01-01 UTC, behind everybody's back; whether it was there.
+    pub fn set_modified(&self, key: &[u8], modified_ms: u64) -> bool {
+        self.state.lock().set_modified(key, modified_ms)
     }
 
     /// Every key there is, markers included.
@@ -122,9 +134,7 @@ impl MemoryUfs {
         match hook(operation, key) {
             Fault::Fail(error) => Err(error),
             Fault::Hold(gate) => {
-                if let Ok(permit) = gate.acquire().await {
-                    permit.forget();
-                }
+                pass(&gate).await;
                 Ok(Fault::None)
             }
             other => Ok(other),
@@ -138,11 +148,20 @@ impl Default for MemoryUfs {
     }
 }
 
-/// The end of a call whose answer may get lost.
-fn leave<T>(fault: Fault, answer: T) -> UfsResult<T> {
+/// The end of a call whose answer may get lost, or be late.
+async fn leave<T>(fault: Fault, answer: T) -> UfsResult<T> {
     match fault {
-        Fault::FailAfter(error) => Err(error),
-        _ => Ok(answer),
+        Fault::FailAfter(error) => return Err(error),
+        Fault::HoldAnswer(gate) => pass(&gate).await,
+        _ => {}
+    }
+    Ok(answer)
+}
+
+/// Waits for a permit and uses it up.
+async fn pass(gate: &Semaphore) {
+    if let Ok(permit) = gate.acquire().await {
+        permit.forget();
     }
 }
 
@@ -194,20 +213,20 @@ impl Ufs for MemoryUfs {
 
     async fn check(&self, _access: Access) -> UfsResult<()> {
         let fault = self.enter(Operation::Check, b"").await?;
-        leave(fault, ())
+        leave(fault, ()).await
     }
 
     async fn stat(&self, key: &[u8]) -> UfsResult<Option<ObjectMeta>> {
         self.failures.at("stat", key).check_key()?;
         let fault = self.enter(Operation::Stat, key).await?;
-        leave(fault, object_tree::stat(self, key).await?)
+        leave(fault, object_tree::stat(self, key).await?).await
     }
 
     async fn stat_object(&self, key: &[u8], kind: ObjectKind) -> UfsResult<Option<ObjectMeta>> {
         self.failures.at("stat", key).check_file_key()?;
         let fault = self.enter(Operation::Stat, key).await?;
         let object = self.state.lock().get(&object_key(key, kind)).map(|object| object.meta.clone());
-        leave(fault, object)
+        leave(fault, object).await
     }
 
     async fn list(&self, directory: &[u8], from: Option<&ListCursor>, limit: usize) -> UfsResult<ListPage> {
@@ -217,7 +236,7 @@ impl Ufs for MemoryUfs {
         let from = from.map(ListCursor::list_key).filter(|from| !from.0.is_empty());
         let after = from.map(|from| [prefix.as_slice(), &from.0].concat());
         let raw = self.state.lock().list(&prefix, after.as_deref(), limit.max(1));
-        leave(fault, object_tree::page(self, directory, from, raw).await?)
+        leave(fault, object_tree::page(self, directory, from, raw).await?).await
     }
 
     async fn read(&self, key: &[u8], range: Range<u64>, expected: &Expected) -> UfsResult<ByteStream> {
@@ -233,6 +252,11 @@ impl Ufs for MemoryUfs {
         Ok(with_body_fault(chunks, fault))
     }
 
+    async fn grant_read(&self, key: &[u8], _expected: &Expected, _lifetime: Duration) -> UfsResult<ReadGrant> {
+        let at = self.failures.at("let others read", key);
+        Err(at.fail(UfsError::Unsupported, "a store in memory is read in its own process alone", ""))
+    }
+
     async fn put(&self, key: &[u8], body: Vec<Bytes>, condition: &PutCondition) -> UfsResult<ObjectMeta> {
         let at = self.failures.at("write", key);
         at.check_file_key()?;
@@ -240,16 +264,16 @@ impl Ufs for MemoryUfs {
         let meta = {
             let mut state = self.state.lock();
             check_condition(&state, at, condition)?;
-            state.insert(key, body)
+            state.insert(key, own(body))
         };
-        leave(fault, meta)
+        leave(fault, meta).await
     }
 
     async fn begin_upload(&self, key: &[u8]) -> UfsResult<UploadId> {
         self.failures.at("begin the upload of", key).check_file_key()?;
         let fault = self.enter(Operation::BeginUpload, key).await?;
         let upload = self.state.lock().begin_upload(key);
-        leave(fault, upload)
+        leave(fault, upload).await
     }
 
     async fn put_part(
@@ -265,8 +289,8 @@ impl Ufs for MemoryUfs {
         if !(1..=PARTS_MAX).contains(&position.number) {
             return Err(at.invalid(format!("part number {} is not in 1..={PARTS_MAX}", position.number)));
         }
-        let part = self.state.lock().put_part(key, upload, position.number, body);
-        leave(fault, part.ok_or_else(|| at.upload_gone())?)
+        let part = self.state.lock().put_part(key, upload, position.number, own(body));
+        leave(fault, part.ok_or_else(|| at.upload_gone())?).await
     }
 
     async fn complete_upload(
@@ -291,13 +315,13 @@ impl Ufs for MemoryUfs {
                 Err(CompleteError::BadParts(why)) => return Err(at.invalid(why)),
             }
         };
-        leave(fault, meta)
+        leave(fault, meta).await
     }
 
     async fn abort_upload(&self, key: &[u8], upload: &UploadId) -> UfsResult<()> {
         let fault = self.enter(Operation::AbortUpload, key).await?;
         self.state.lock().abort(upload);
-        leave(fault, ())
+        leave(fault, ()).await
     }
 
     async fn list_uploads(
@@ -308,7 +332,7 @@ impl Ufs for MemoryUfs {
     ) -> UfsResult<PendingUploads> {
         let fault = self.enter(Operation::ListUploads, prefix).await?;
         let uploads = self.state.lock().uploads(prefix);
-        leave(fault, crate::types::upload_page(uploads, from, limit))
+        leave(fault, crate::types::upload_page(uploads, from, limit)).await
     }
 
     async fn make_directory(&self, key: &[u8]) -> UfsResult<()> {
@@ -316,11 +340,13 @@ impl Ufs for MemoryUfs {
         at.check_key()?;
         let fault = self.enter(Operation::MakeDirectory, key).await?;
         let marker = key::prefix_of(key);
-        let mut state = self.state.lock();
-        if !marker.is_empty() && state.get(&marker).is_none() {
-            state.insert(&marker, Vec::new());
+        {
+            let mut state = self.state.lock();
+            if !marker.is_empty() && state.get(&marker).is_none() {
+                state.insert(&marker, Vec::new());
+            }
         }
-        leave(fault, ())
+        leave(fault, ()).await
     }
 
     async fn delete(&self, targets: &[DeleteTarget]) -> UfsResult<Vec<UfsResult<()>>> {
@@ -374,7 +400,7 @@ impl MemoryUfs {
             }
             state.remove(&key);
         }
-        leave(fault, ())
+        leave(fault, ()).await
     }
 
     async fn copy_object(
@@ -398,7 +424,7 @@ impl MemoryUfs {
             check_condition(&state, self.failures.at("copy to", &to), condition)?;
             state.insert(&to, source.chunks)
         };
-        leave(fault, meta)
+        leave(fault, meta).await
     }
 }
 
@@ -428,6 +454,11 @@ fn cut(chunks: &[Bytes], range: Range<u64>) -> Vec<Bytes> {
         start = end;
     }
     cut
+}
+
+/// A copy: what a store keeps is not its caller's memory any more.
+fn own(body: Vec<Bytes>) -> Vec<Bytes> {
+    body.iter().map(|bytes| Bytes::copy_from_slice(bytes)).collect()
 }
 
 fn with_body_fault(chunks: Vec<Bytes>, fault: Fault) -> ByteStream {

@@ -1,8 +1,9 @@
-//! Counts what is asked of each store: every store that [`crate::open()`] makes is wrapped in this.
+//! Counts what is asked of each store, and tells when it does not answer: every store that [`crate::open()`] makes is wrapped in this.
 
+use crate::trouble::Trouble;
 use crate::{
     Access, ByteStream, Capabilities, DeleteTarget, Expected, ListCursor, ListPage, ObjectKind, ObjectMeta,
-    PartPosition, PendingUploads, PutCondition, Ufs, UfsResult, UploadCursor, UploadId, UploadedPart,
+    PartPosition, PendingUploads, PutCondition, ReadGrant, Ufs, UfsResult, UploadCursor, UploadId, UploadedPart,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use futures::StreamExt;
 use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const REQUESTS: &str = "forebay_ufs_requests_total";
 const SECONDS: &str = "forebay_ufs_request_seconds";
@@ -48,17 +49,22 @@ pub fn describe_metrics() {
 pub(crate) struct Metered {
     store: Arc<dyn Ufs>,
     label: Arc<str>,
+    trouble: Trouble,
 }
 
 impl Metered {
     pub(crate) fn new(store: Arc<dyn Ufs>) -> Metered {
-        let label = store.uri().into();
-        Metered { store, label }
+        let label: Arc<str> = store.uri().into();
+        for name in [BYTES_ASKED, BYTES_RECEIVED, BYTES_SENT] {
+            metrics::counter!(name, "store" => label.to_string()).increment(0);
+        }
+        Metered { store, label, trouble: Trouble::default() }
     }
 
     async fn count<T>(&self, operation: &'static str, call: impl Future<Output = UfsResult<T>>) -> UfsResult<T> {
         let begun = Instant::now();
         let result = call.await;
+        self.trouble.note(&self.label, result.as_ref().err());
         let outcome = result.as_ref().map_or_else(|error| error.kind().as_str(), |_| "ok");
         let store = self.label.to_string();
         metrics::counter!(REQUESTS, "store" => store.clone(), "operation" => operation, "result" => outcome)
@@ -111,6 +117,11 @@ impl Ufs for Metered {
                 }
             })
             .boxed())
+    }
+
+    async fn grant_read(&self, key: &[u8], expected: &Expected, lifetime: Duration) -> UfsResult<ReadGrant> {
+        // Nothing is asked of the store, so nothing is known of it afterwards.
+        self.store.grant_read(key, expected, lifetime).await
     }
 
     async fn put(&self, key: &[u8], body: Vec<Bytes>, condition: &PutCondition) -> UfsResult<ObjectMeta> {

@@ -5,8 +5,27 @@ use crate::{AccessKeys, CredentialSource, OpenOptions, UfsResult};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Options of a mount that are not the store's business.
-const NOT_OURS: [&str; 4] = ["block_size", "page_size", "part_size", "serve_stale"];
+/// Bytes of a block.
+pub const BLOCK_SIZE: &str = "block_size";
+/// Bytes of a page.
+pub const PAGE_SIZE: &str = "page_size";
+/// Bytes of a part of an upload.
+pub const PART_SIZE: &str = "part_size";
+/// Answer with what is known when the store does not answer.
+pub const SERVE_STALE: &str = "serve_stale";
+/// Whether clients that no worker serves may read from the store itself: [`DIRECT_FALLBACK`] or [`DIRECT_NEVER`].
+pub const DIRECT: &str = "direct";
+/// They may: the default.
+pub const DIRECT_FALLBACK: &str = "fallback";
+/// They may not.
+pub const DIRECT_NEVER: &str = "never";
+/// Options of a mount that are the master's, none of the store's business.
+pub const OF_MASTER: [&str; 5] = [BLOCK_SIZE, PAGE_SIZE, PART_SIZE, SERVE_STALE, DIRECT];
+/// Options that say where credentials come from.
+pub const OF_CREDENTIALS: [&str; 3] = [CREDENTIALS, CREDENTIALS_FILE, PROFILE];
+/// Secrets of a mount.
+pub const SECRETS: [&str; 3] = [ACCESS_KEY_ID, SECRET_ACCESS_KEY, SESSION_TOKEN];
+
 const PROFILE: &str = "profile";
 const CREDENTIALS_FILE: &str = "credentials_file";
 const CREDENTIALS: &str = "credentials";
@@ -14,10 +33,15 @@ const ACCESS_KEY_ID: &str = "access_key_id";
 const SECRET_ACCESS_KEY: &str = "secret_access_key";
 const SESSION_TOKEN: &str = "session_token";
 
+/// The name of an option or secret as it is kept: people write `block-size` and `block_size` alike.
+pub fn canonical(name: &str) -> String {
+    name.replace('-', "_")
+}
+
 impl OpenOptions {
     /// The options of a mount. The credentials come from its secrets (`access_key_id`, `secret_access_key`, `session_token`) if it has any, else from its
     /// option `credentials_file` (with `profile`), `profile`, or `credentials` (`automatic`, `environment`, `instance` or `anonymous`); every
-    /// other option but `block_size`, `page_size`, `part_size` and `serve_stale` is the store's. `uri` is for messages.
+    /// other option but those of [`OF_MASTER`] is the store's. `uri` is for messages.
     pub fn from_mount<'a>(
         uri: &str,
         options: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -25,7 +49,7 @@ impl OpenOptions {
     ) -> UfsResult<OpenOptions> {
         let mut options: BTreeMap<String, String> = options
             .into_iter()
-            .filter(|(name, _)| !NOT_OURS.contains(name))
+            .filter(|(name, _)| !OF_MASTER.contains(name))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         let referenced = reference(uri, &mut options)?;
@@ -73,7 +97,7 @@ fn keys<'a>(uri: &str, secrets: impl IntoIterator<Item = (&'a str, &'a str)>) ->
                 return Err(invalid(
                     uri,
                     format!("unknown secret {other:?}"),
-                    "known are access_key_id, secret_access_key and session_token",
+                    format!("known are {}", SECRETS.join(", ")),
                 ));
             }
         }

@@ -1,6 +1,6 @@
 //! From a URI to a store: the table of schemes.
 
-use crate::{CredentialSource, Failure, Ufs, UfsError, UfsResult};
+use crate::{CredentialSource, Failure, Ufs, UfsError, UfsResult, mount_options, userinfo};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -59,11 +59,11 @@ fn examples() -> String {
     all.join(", ")
 }
 
-/// The error of a URI or option that cannot be used.
+/// The error of a URI or option that cannot be used. Keys in the URI are not shown.
 pub(crate) fn invalid(uri: &str, detail: impl Into<String>, hint: impl Into<String>) -> UfsError {
     UfsError::Invalid(Box::new(Failure {
         operation: "open",
-        store: uri.to_owned(),
+        store: userinfo::hidden(uri).into_owned(),
         key: String::new(),
         detail: detail.into(),
         hint: hint.into(),
@@ -76,14 +76,24 @@ pub(crate) fn check_names(uri: &str, options: &OpenOptions, known: &[&str]) -> U
         if known.contains(&name.as_str()) {
             continue;
         }
-        let hint = match did_you_mean(name, known) {
+        let hint = match did_you_mean(name, &all_of_a_mount(known)) {
             Some(near) => format!("did you mean {near}?"),
             None if known.is_empty() => "this kind of store has no options".to_owned(),
-            None => format!("known options: {}", known.join(", ")),
+            None => format!(
+                "known options: {}; of every mount: {}; for credentials: {}",
+                known.join(", "),
+                mount_options::OF_MASTER.join(", "),
+                [&mount_options::OF_CREDENTIALS[..], &mount_options::SECRETS].concat().join(", ")
+            ),
         };
         return Err(invalid(uri, format!("unknown option {name:?}"), hint));
     }
     Ok(())
+}
+
+/// What may be written at a mount: the store's own options and those that others take before it.
+fn all_of_a_mount<'a>(known: &[&'a str]) -> Vec<&'a str> {
+    [known, &mount_options::OF_MASTER, &mount_options::OF_CREDENTIALS, &mount_options::SECRETS].concat()
 }
 
 /// The known word that the user may have meant.
@@ -116,6 +126,12 @@ mod tests {
         check_refused("memry://x", &[], "unknown scheme \"memry\"", "did you mean memory://?");
         check_refused("gopher://x", &[], "unknown scheme", "write it as one of: ");
         check_refused("/data", &[], "no scheme", "memory://name");
+    }
+
+    #[test]
+    fn what_others_take_before_the_store_is_suggested_too() {
+        check_refused("s3://b", &[("acess_key_id", "x")], "unknown option", "did you mean access_key_id?");
+        check_refused("s3://b", &[("pagesize", "1MiB")], "unknown option", "did you mean page_size?");
     }
 
     #[test]

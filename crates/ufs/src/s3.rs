@@ -13,10 +13,12 @@ mod config;
 mod credentials;
 mod deletes;
 mod encode;
+pub(crate) mod granted;
 mod http;
 mod listing;
 mod meta;
 mod objects;
+mod presign;
 mod read;
 mod time;
 mod tls;
@@ -29,7 +31,8 @@ use crate::object_tree::{self, Probe};
 use crate::open::OpenOptions;
 use crate::{
     Access, ByteStream, Capabilities, DeleteTarget, Expected, ListCursor, ListPage, ObjectKind, ObjectMeta,
-    PartPosition, PendingUploads, PutCondition, Ufs, UfsError, UfsResult, UploadCursor, UploadId, UploadedPart,
+    PartPosition, PendingUploads, PutCondition, ReadGrant, Ufs, UfsError, UfsResult, UploadCursor, UploadId,
+    UploadedPart,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -38,6 +41,7 @@ use deletes::Doomed;
 use objects::Source;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 const PART_LEN_MIN: u64 = 5 << 20;
 const PART_LEN_MAX: u64 = 5 << 30;
@@ -154,6 +158,11 @@ impl Ufs for S3Ufs {
         let object = self.file(at)?;
         at.check_range(&range, expected.length)?;
         read::open(Arc::clone(&self.http), key, object, range, expected).await
+    }
+
+    async fn grant_read(&self, key: &[u8], expected: &Expected, lifetime: Duration) -> UfsResult<ReadGrant> {
+        let at = self.at("let others read", key);
+        presign::read(&self.http, at, &self.file(at)?, expected, lifetime).await
     }
 
     async fn put(&self, key: &[u8], body: Vec<Bytes>, condition: &PutCondition) -> UfsResult<ObjectMeta> {

@@ -2,11 +2,12 @@
 
 use crate::{
     Access, ByteStream, Capabilities, DeleteTarget, Expected, ListCursor, ListPage, ObjectKind, ObjectMeta,
-    PartPosition, PendingUploads, PutCondition, UfsResult, UploadCursor, UploadId, UploadedPart,
+    PartPosition, PendingUploads, PutCondition, ReadGrant, UfsResult, UploadCursor, UploadId, UploadedPart,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::ops::Range;
+use std::time::Duration;
 
 /// One under store below one root: a bucket's prefix, a directory of a host.
 ///
@@ -53,6 +54,11 @@ pub trait Ufs: std::fmt::Debug + Send + Sync + 'static {
     /// [`crate::UfsError::VersionChanged`], before the first byte or in the middle. The range must lie within the object
     /// ([`crate::UfsError::Invalid`]); exactly its bytes come, or an error does. An interrupted body is resumed by the stream itself.
     async fn read(&self, key: &[u8], range: Range<u64>, expected: &Expected) -> UfsResult<ByteStream>;
+
+    /// The right to read one version of an object for `lifetime`, for who has no credentials ([`crate::GrantedReads`]). Asks the store nothing: whether the
+    /// object is there shows when it is read. The right may be for less time, where the credentials live no longer. [`crate::UfsError::Unsupported`] where there is no
+    /// such way.
+    async fn grant_read(&self, key: &[u8], expected: &Expected, lifetime: Duration) -> UfsResult<ReadGrant>;
 
     /// Writes a whole object at once: readers see the old content or the new. Missing parent directories are made where the store has
     /// directories. A failed condition is [`crate::UfsError::AlreadyExists`] or [`crate::UfsError::VersionChanged`].
@@ -115,6 +121,7 @@ pub trait Ufs: std::fmt::Debug + Send + Sync + 'static {
     ) -> UfsResult<ObjectMeta>;
 
     /// Renames a file or directory at once, over an existing file or empty directory by POSIX's rules; only where
-    /// [`Capabilities::native_rename`] says so, else [`crate::UfsError::Unsupported`].
+    /// [`Capabilities::native_rename`] says so, else [`crate::UfsError::Unsupported`]. The tag of a renamed file changes in a way that
+    /// [`crate::local::is_renamed`] knows.
     async fn rename(&self, from: &[u8], to: &[u8]) -> UfsResult<()>;
 }

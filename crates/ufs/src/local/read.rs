@@ -1,6 +1,7 @@
 //! Reading a file's range of one version: the descriptor is checked before the first byte and again before each chunk is handed over.
 
 use super::meta;
+use super::turns::Turns;
 use crate::failure::Failures;
 use crate::{ByteStream, Expected, UfsError, UfsResult};
 use bytes::Bytes;
@@ -20,6 +21,8 @@ pub(super) struct Reader {
     pub(super) key: Vec<u8>,
     pub(super) expected: Expected,
     pub(super) failures: Failures,
+    /// Of the store's calls that block a thread: each chunk takes one.
+    pub(super) turns: Turns,
 }
 
 impl Reader {
@@ -73,7 +76,11 @@ impl Reader {
                 let piece = start..end.min(start + CHUNK_LEN);
                 let next = piece.end;
                 let failures = reader.failures.clone();
-                let work = move || reader.chunk(piece);
+                let turn = reader.turns.take().await;
+                let work = move || {
+                    let _turn = turn;
+                    reader.chunk(piece)
+                };
                 let bytes = super::blocking(&failures, work).await??;
                 Ok(Some((bytes, next)))
             }

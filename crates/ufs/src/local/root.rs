@@ -9,12 +9,17 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// The name of the directory that holds what is being written. Reserved at every level, so that a mount of a subdirectory cannot show it either.
 pub(super) const UPLOADS_DIR: &str = ".forebay-uploads";
 
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
 const DIR_MODE: Mode = Mode::from_raw_mode(0o777);
+/// So often an opening is tried again at once; then so often, so far apart: half a second in all.
+const TRIES_AT_ONCE: u32 = 20;
+const TRIES_LATER: u32 = 50;
+const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 /// No device has this number.
 const DEVICE_UNKNOWN: u64 = u64::MAX;
 
@@ -22,8 +27,8 @@ const DEVICE_UNKNOWN: u64 = u64::MAX;
 #[derive(Debug)]
 pub(super) struct Root {
     path: PathBuf,
-    /// The device of the root when it was first opened.
-    device: AtomicU64,
+    /// The device of the root when it was first opened; none when any will do.
+    device: Option<AtomicU64>,
 }
 
 /// Why the root itself cannot be used.
@@ -49,15 +54,26 @@ pub(super) enum Found {
 
 impl Root {
     pub(super) fn new(path: PathBuf) -> Root {
-        Root { path, device: AtomicU64::new(DEVICE_UNKNOWN) }
+        Root { path, device: Some(AtomicU64::new(DEVICE_UNKNOWN)) }
+    }
+
+    /// Whatever is mounted there.
+    pub(super) fn of_any_device(path: PathBuf) -> Root {
+        Root { path, device: None }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Opens the root. When a network file system is unmounted, its empty mount point must not look as if all files were deleted.
     pub(super) fn open(&self) -> Result<OpenRoot, RootError> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
         let fd = fs::open(&self.path, flags, Mode::empty()).map_err(RootError::System)?;
+        let Some(first_device) = &self.device else { return Ok(OpenRoot(fd)) };
         let device = fs::fstat(&fd).map_err(RootError::System)?.st_dev;
-        let first = self.device.compare_exchange(DEVICE_UNKNOWN, device, Ordering::Relaxed, Ordering::Relaxed);
+        let first = first_device.compare_exchange(DEVICE_UNKNOWN, device, Ordering::Relaxed, Ordering::Relaxed);
         match first {
             Ok(_) => Ok(OpenRoot(fd)),
             Err(known) if known == device => Ok(OpenRoot(fd)),
@@ -85,15 +101,27 @@ fn no_links() -> ResolveFlags {
     ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS
 }
 
+/// Tries again what may work in a moment. EAGAIN: a rename raced with the resolution, and the kernel could not prove that it stayed below
+/// (openat2(2)); or another program has a write lease on the file and is asked to end it (fcntl(2)), which may take it a minute: then the caller is told.
+fn patiently<T>(mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    let mut tries = 0;
+    loop {
+        match open() {
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if tries < TRIES_AT_ONCE + TRIES_LATER => {
+                tries += 1;
+                if tries > TRIES_AT_ONCE {
+                    std::thread::sleep(BETWEEN_TRIES);
+                }
+            }
+            other => return other,
+        }
+    }
+}
+
 impl OpenRoot {
     fn open_at(&self, key: &[u8], flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
-        loop {
-            // EAGAIN: a rename raced with the resolution, and the kernel could not prove that it stayed below (openat2(2)).
-            match fs::openat2(&self.0, path(key), flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-                Err(Errno::AGAIN | Errno::INTR) => continue,
-                other => return other,
-            }
-        }
+        patiently(|| fs::openat2(&self.0, path(key), flags | OFlags::CLOEXEC, Mode::empty(), resolve))
     }
 
     /// A directory, to list it or to name what is in it.
@@ -182,5 +210,24 @@ pub(super) fn unlink(directory: &OwnedFd, name: &[u8], flags: AtFlags) -> Result
         Ok(()) => Ok(true),
         Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_ends() {
+        let mut calls = 0;
+        let mut fail = |errno| {
+            calls += 1;
+            Err::<(), _>(errno)
+        };
+        assert_eq!(patiently(|| fail(Errno::AGAIN)), Err(Errno::AGAIN));
+        assert_eq!(patiently(|| fail(Errno::NOENT)), Err(Errno::NOENT));
+        assert_eq!(calls, 1 + TRIES_AT_ONCE + TRIES_LATER + 1);
+        let mut answers = [Err(Errno::AGAIN), Err(Errno::INTR), Ok(7)].into_iter();
+        assert_eq!(patiently(|| answers.next().unwrap()), Ok(7));
     }
 }

@@ -1,7 +1,8 @@
 //! Writing files so that they are there whole or not at all: a temporary file beside the tree, synced, then renamed to its name.
 //!
-//! `.forebay-uploads/ID.put` is a file written at once; `.forebay-uploads/ID/` holds an upload: `data`, written at any offset, and `key`. After a crash they are
-//! left-overs without meaning; uploads are listed, and aborting one removes it.
+//! `.forebay-uploads/ID.put` is a file written at once, locked by its writer; `.forebay-uploads/ID/` holds an upload: `data`, written at any offset, and `key`.
+//! After a crash they are left-overs without meaning. Uploads are listed, and aborting one removes it; the rest goes with the first write of a later process
+//! ([`sweep`]).
 
 use super::root::{OpenRoot, UPLOADS_DIR, split, unlink};
 use super::{meta, root, sync};
@@ -10,14 +11,21 @@ use bytes::Bytes;
 use forebay_base::VersionTag;
 use parking_lot::Mutex;
 use rustix::fd::OwnedFd;
-use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::io::IoSlice;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const DATA: &str = "data";
 const KEY: &str = "key";
+/// How the names of files written at once end.
+const PUT: &str = ".put";
+/// Nothing that is written lies untouched for so long.
+const LEFT_AFTER_MS: u64 = 3_600_000;
+/// Names looked at by one sweep.
+const SWEPT_MAX: usize = 100_000;
 /// Buffers handed to one write (IOV_MAX is 1024 on Linux).
 const IOV_MAX: usize = 1024;
 
@@ -37,10 +45,11 @@ impl From<Errno> for WriteError {
     }
 }
 
-/// Gives files their names, one at a time, so that conditions hold against every writer of this process.
+/// Gives files their names, one at a time, so that conditions hold against every writer of this process, and of this host ([`lock`]).
 #[derive(Debug, Default)]
 pub(super) struct Publisher {
     turn: Mutex<()>,
+    swept: AtomicBool,
 }
 
 impl Publisher {
@@ -63,6 +72,21 @@ impl Publisher {
         moved
     }
 
+    /// Gives an open file its name, and what it is then: its new name moved its change time. What others did to it since it has that name is not
+    /// taken for ours.
+    fn publish_file(
+        &self,
+        root: &OpenRoot,
+        (file, directory, name): (&OwnedFd, &OwnedFd, &str),
+        key: &[u8],
+        condition: &PutCondition,
+    ) -> Result<ObjectMeta, WriteError> {
+        let before = meta::file(&fs::fstat(file)?);
+        self.publish(root, (directory, name), key, condition)?;
+        let after = meta::file(&fs::fstat(file)?);
+        Ok(if meta::is_renamed(&before.tag, &after.tag) { after } else { before })
+    }
+
     fn move_to(
         &self,
         root: &OpenRoot,
@@ -72,6 +96,7 @@ impl Publisher {
         condition: &PutCondition,
     ) -> Result<(), WriteError> {
         let _turn = self.turn.lock();
+        let _lock = lock(root)?;
         let flags = match condition {
             PutCondition::None => RenameFlags::empty(),
             PutCondition::IfAbsent => RenameFlags::NOREPLACE,
@@ -115,14 +140,17 @@ impl Publisher {
         fill: impl FnOnce(&OwnedFd) -> Result<(), WriteError>,
     ) -> Result<ObjectMeta, WriteError> {
         let directory = root.make_directories(UPLOADS_DIR.as_bytes())?;
-        let name = format!("{:032x}.put", rand::random::<u128>());
+        let name = format!("{:032x}{PUT}", rand::random::<u128>());
         let file = OpenRoot::create(&directory, &name)?;
+        // Held until the file is closed. Where there are no locks, age alone protects it.
+        fs::flock(&file, FlockOperation::NonBlockingLockExclusive).ok();
+        if !self.swept.swap(true, Ordering::Relaxed) {
+            sweep(&directory, &fs::fstat(&file)?);
+        }
         let written = (|| {
             fill(&file)?;
             sync::all(&file)?;
-            let stat = fs::fstat(&file)?;
-            self.publish(root, (&directory, &name), key, condition)?;
-            Ok(meta::file(&stat))
+            self.publish_file(root, (&file, &directory, &name), key, condition)
         })();
         if written.is_err() {
             // The first error is the one to tell; a left-over is harmless.
@@ -149,11 +177,59 @@ impl Publisher {
         }
         fs::ftruncate(&file, length)?;
         sync::all(&file)?;
-        let stat = fs::fstat(&file)?;
-        self.publish(root, (&directory, DATA), key, condition)?;
+        let meta = self.publish_file(root, (&file, &directory, DATA), key, condition)?;
         abort(root, upload)?;
-        Ok(meta::file(&stat))
+        Ok(meta)
     }
+}
+
+/// Locks the directory of uploads, against other processes and stores of the same root, until it is closed. Network file systems lock no directories: there conditions
+/// on a version hold within one store alone.
+fn lock(root: &OpenRoot) -> Result<OwnedFd, Errno> {
+    let uploads = root.directory(UPLOADS_DIR.as_bytes())?;
+    while let Err(Errno::INTR) = fs::flock(&uploads, FlockOperation::LockExclusive) {}
+    Ok(uploads)
+}
+
+/// Removes what processes that were killed have left: files that nobody has locked, and uploads without a key, whose beginning or end was cut off. Only what is an
+/// hour older than a file made just now, by the clock of the file system: what is younger may be on its way. Errors are left to the next process.
+fn sweep(directory: &OwnedFd, made_now: &Stat) {
+    let Ok(entries) = fs::Dir::read_from(directory) else {
+        return;
+    };
+    for entry in entries.flatten().take(SWEPT_MAX) {
+        let name = entry.file_name();
+        let Ok(stat) = fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else {
+            continue;
+        };
+        if meta::file(&stat).modified_ms.saturating_add(LEFT_AFTER_MS) > meta::file(made_now).modified_ms {
+            continue;
+        }
+        let bytes = name.to_bytes();
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile if bytes.ends_with(PUT.as_bytes()) => sweep_put(directory, name),
+            FileType::Directory if bytes.len() == 32 => sweep_upload(directory, name),
+            _ => Ok(()),
+        }
+        .ok();
+    }
+}
+
+fn sweep_put(directory: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+    // For writing: network file systems lock nothing else exclusively.
+    let file = fs::openat(directory, name, OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    fs::unlinkat(directory, name, AtFlags::empty())
+}
+
+fn sweep_upload(uploads: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = fs::openat(uploads, name, flags, Mode::empty())?;
+    if read_key(&directory)?.is_none() {
+        unlink(&directory, DATA.as_bytes(), AtFlags::empty())?;
+        fs::unlinkat(uploads, name, AtFlags::REMOVEDIR)?;
+    }
+    Ok(())
 }
 
 /// Whether the file at a key is still the one of that tag.
@@ -371,8 +447,69 @@ mod tests {
         std::fs::metadata(path).unwrap().ino()
     }
 
+    fn old(path: &Path) {
+        let then = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+        std::fs::File::open(path).unwrap().set_modified(then).unwrap();
+    }
+
+    #[test]
+    fn what_killed_processes_left_is_swept() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Root::new(temp.path().to_owned()).open().unwrap();
+        let uploads = temp.path().join(UPLOADS_DIR);
+        let make = |name: &str| {
+            let path = uploads.join(name);
+            std::fs::write(&path, "bytes").unwrap();
+            old(&path);
+            std::fs::File::open(path).unwrap()
+        };
+        let [pending, cut_off, empty] = [0, 1, 2].map(|_| uploads.join(&begin(&root, b"file").unwrap().0[..32]));
+        std::fs::remove_file(cut_off.join(KEY)).unwrap();
+        std::fs::remove_file(empty.join(KEY)).unwrap();
+        std::fs::remove_file(empty.join(DATA)).unwrap();
+        [&pending, &cut_off, &empty].into_iter().for_each(|path| old(path));
+        let [left, locked, other] = ["1.put", "2.put", "README"].map(make);
+        fs::flock(&locked, FlockOperation::LockExclusive).unwrap();
+        std::fs::write(uploads.join("young.put"), "bytes").unwrap();
+        drop((left, other));
+
+        Publisher::default().put(&root, b"file", &bytes("x"), &PutCondition::None).unwrap();
+        let names = std::fs::read_dir(&uploads).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        let pending = pending.file_name().unwrap().to_str().unwrap().to_owned();
+        let mut expected = ["2.put", "README", "young.put", &pending];
+        names.sort();
+        expected.sort();
+        assert_eq!(names, expected);
+    }
+
     fn bytes(text: &'static str) -> Vec<Bytes> {
         vec![Bytes::from_static(text.as_bytes())]
+    }
+
+    #[test]
+    fn conditions_hold_against_other_processes() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Root::new(temp.path().to_owned()).open().unwrap();
+        let put = |text, condition| Publisher::default().put(&root, b"file", &bytes(text), &condition);
+        let before = put("old", PutCondition::None).unwrap();
+        // As another process does while it publishes.
+        let theirs = lock(&root).unwrap();
+        std::thread::scope(|scope| {
+            let ours = scope.spawn(|| put("ours", PutCondition::IfTag(before.tag.clone())));
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            let uploads = temp.path().join(UPLOADS_DIR);
+            while std::fs::read_dir(&uploads).unwrap().next().is_none() && !ours.is_finished() {
+                assert!(std::time::Instant::now() < deadline, "nothing is written");
+                std::thread::yield_now();
+            }
+            let new = temp.path().join("new");
+            std::fs::write(&new, "theirs").unwrap();
+            std::fs::rename(new, temp.path().join("file")).unwrap();
+            drop(theirs);
+            assert!(matches!(ours.join().unwrap(), Err(WriteError::Changed(_))));
+        });
+        assert_eq!(std::fs::read(temp.path().join("file")).unwrap(), b"theirs");
     }
 
     #[test]

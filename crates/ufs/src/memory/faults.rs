@@ -48,6 +48,8 @@ pub enum Fault {
     FailAfter(UfsError),
     /// The call waits until the test adds a permit, then goes on.
     Hold(Arc<Semaphore>),
+    /// The call takes effect, and its answer, taken then, waits until the test adds a permit. Calls but [`crate::Ufs::read`].
+    HoldAnswer(Arc<Semaphore>),
     /// The stream of a read breaks with this error after so many bytes.
     BreakBody(u64, UfsError),
 }

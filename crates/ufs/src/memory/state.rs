@@ -65,6 +65,11 @@ impl State {
         self.objects.remove(key).is_some()
     }
 
+    pub(super) fn set_modified(&mut self, key: &[u8], modified_ms: u64) -> bool {
+        let object = self.objects.get_mut(key);
+        object.map(|object| object.meta.modified_ms = modified_ms).is_some()
+    }
+
     pub(super) fn keys(&self) -> Vec<Vec<u8>> {
         self.objects.keys().cloned().collect()
     }

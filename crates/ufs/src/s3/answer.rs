@@ -129,7 +129,8 @@ impl Refusal {
             "ErrDirectoryNotEmpty" | "DirectoryNotEmpty" => at.fail(UfsError::NotEmpty, text, ""),
             "ObjectParentIsFile" => at.fail(UfsError::NotADirectory, text, ""),
             "ExistingObjectIsDirectory" => at.fail(UfsError::IsADirectory, text, ""),
-            "QuotaExceeded" | "XMinioStorageFull" | "InsufficientCapacity" => {
+            // The third is versitygw's.
+            "QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage" | "InsufficientCapacity" => {
                 at.fail(UfsError::Unavailable, text, "free some space in the store")
             }
             _ => self.by_status(at, text),
@@ -150,6 +151,7 @@ impl Refusal {
             404 => at.fail(UfsError::NotFound, text, "check the bucket, the endpoint and the credentials"),
             412 => at.changed("a condition did not hold"),
             416 => at.changed("the object is shorter than it was"),
+            507 => at.fail(UfsError::Unavailable, text, "free some space in the store"),
             405 | 501 => at.fail(UfsError::Unsupported, text, ""),
             400..=499 => at.fail(UfsError::Invalid, text, ""),
             _ => at.fail(UfsError::Protocol, text, ""),

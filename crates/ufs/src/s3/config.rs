@@ -1,7 +1,7 @@
 //! What a mount says about an S3 store: URI, options, environment.
 
 use crate::open::{OpenOptions, check_names, invalid};
-use crate::{UfsResult, key};
+use crate::{UfsResult, key, userinfo};
 use forebay_base::{ByteSize, HumanDuration};
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -177,6 +177,13 @@ impl S3Config {
 fn split(uri: &str, rest: &str) -> UfsResult<(String, String)> {
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    if userinfo::hidden(rest) != rest {
+        return Err(invalid(
+            uri,
+            "it has keys in it",
+            "write it as s3://bucket/prefix; keys come from the environment, a profile (--profile), or are kept encrypted (--store-credentials)",
+        ));
+    }
     if bucket.is_empty() || bucket.len() > 255 || !bucket.bytes().all(fine) {
         return Err(invalid(
             uri,
@@ -206,7 +213,7 @@ fn check_endpoint(uri: &str, endpoint: &str) -> UfsResult<String> {
     if !fine {
         return Err(invalid(
             uri,
-            format!("option endpoint cannot be {endpoint:?}"),
+            format!("option endpoint cannot be {:?}", userinfo::hidden(endpoint)),
             "write it as https://host or http://host:port, without a path",
         ));
     }
@@ -257,6 +264,16 @@ mod tests {
         for (uri, options, detail) in refused {
             let error = read(uri, &options).expect_err(detail);
             assert!(error.to_string().contains(detail), "{error}");
+        }
+        for (uri, endpoint) in [
+            ("s3://KEY:SECRET@b", "http://h"),
+            ("s3://KEY:SEC/RET@b", "http://h"),
+            ("s3://b", "http://KEY:SECRET@h"),
+            ("s3://b", "KEY:SEC/RET@h"),
+        ] {
+            let error = read(uri, &[("endpoint", endpoint)]).expect_err(uri);
+            let said = format!("{error}; {}; {error:?}", error.hint());
+            assert!(!["KEY:", "SECRET", "SEC/RET"].iter().any(|secret| said.contains(secret)), "{said}");
         }
         let error = read("s3://b", &[("regoin", "x")]).expect_err("regoin");
         assert_eq!(error.hint(), "did you mean region?");

@@ -7,14 +7,14 @@
 use super::answer::{CallError, Refusal};
 use super::body::{self, Chunks};
 use super::config::S3Config;
-use super::credentials::Credentials;
+use super::credentials::{CredentialError, Credentials};
 use super::{encode, tls, wire};
 use crate::failure::{At, Failures};
 use crate::metered;
-use crate::{CredentialSource, UfsError, UfsResult};
+use crate::{CredentialSource, HttpGrant, UfsError, UfsResult};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use reqsign_aws_v4::RequestSigner;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use reqsign_aws_v4::{Credential, RequestSigner};
 use reqsign_core::{Context, SignRequest};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 /// How often one call is sent.
 pub(super) const TRIES_MAX: u32 = 8;
+/// The same by who reads with a right and may know another way.
+const TRIES_GRANTED_MAX: u32 = 3;
 /// The range of the first pause; each further one doubles.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// The range of the first pause when the store says that it is asked too much.
@@ -50,8 +52,27 @@ pub(super) struct Call<'a> {
     pub(super) patience: Duration,
 }
 
+/// All names of requests.
+const REQUEST_NAMES: [&str; 14] = [
+    "AbortMultipartUpload",
+    "CompleteMultipartUpload",
+    "CopyObject",
+    "CreateMultipartUpload",
+    "DeleteObject",
+    "DeleteObjects",
+    "GetObject",
+    "HeadObject",
+    "ListMultipartUploads",
+    "ListObjectsV2",
+    "ListParts",
+    "PutObject",
+    "UploadPart",
+    "UploadPartCopy",
+];
+
 impl<'a> Call<'a> {
     pub(super) fn new(at: At<'a>, name: &'static str, method: Method, key: Option<&'a str>) -> Call<'a> {
+        debug_assert!(REQUEST_NAMES.contains(&name), "{name} is not among the names of requests");
         Call {
             at,
             name,
@@ -165,26 +186,53 @@ enum Next {
 #[derive(Debug)]
 pub(super) struct Http {
     pub(super) config: S3Config,
+    /// How often a read is sent without a byte more.
+    pub(super) tries_max: u32,
     failures: Failures,
     client: reqwest::Client,
-    credentials: Credentials,
-    signer: RequestSigner,
+    access: Access,
     requests: Arc<Semaphore>,
     reads: Arc<Semaphore>,
+}
+
+/// By what right a store is asked.
+#[derive(Debug)]
+enum Access {
+    /// With keys, that sign each request.
+    Keys { credentials: Box<Credentials>, signer: RequestSigner },
+    /// With a request for one object that somebody else has signed.
+    Granted(HttpGrant),
 }
 
 impl Http {
     pub(super) fn new(config: S3Config, source: &CredentialSource) -> UfsResult<Http> {
         let client = tls::client(&config)?;
+        show_metrics(&config.uri);
         Ok(Http {
+            tries_max: TRIES_MAX,
             failures: Failures::new(&config.uri),
-            credentials: Credentials::new(source, client.clone()),
+            access: Access::Keys {
+                credentials: Box::new(Credentials::new(source, client.clone())),
+                signer: RequestSigner::new("s3", &config.region),
+            },
             client,
-            signer: RequestSigner::new("s3", &config.region),
             requests: Arc::new(Semaphore::new(config.requests_max)),
             reads: Arc::new(Semaphore::new(config.reads_max)),
             config,
         })
+    }
+
+    /// For reads of one object by a request that is signed already; `reads` bounds them together with others.
+    pub(super) fn granted(config: S3Config, grant: HttpGrant, client: reqwest::Client, reads: Arc<Semaphore>) -> Http {
+        Http {
+            tries_max: TRIES_GRANTED_MAX,
+            failures: Failures::new(&config.uri),
+            client,
+            access: Access::Granted(grant),
+            requests: Arc::new(Semaphore::new(config.requests_max)),
+            reads,
+            config,
+        }
     }
 
     pub(super) fn failures(&self) -> &Failures {
@@ -228,11 +276,14 @@ impl Http {
             let pause = match trouble.next {
                 Next::GiveUp => return Err(failed),
                 Next::NewKeys if new_keys => return Err(failed),
-                Next::NewKeys => {
-                    new_keys = true;
-                    self.credentials.forget().await;
-                    Duration::ZERO
-                }
+                Next::NewKeys => match &self.access {
+                    Access::Keys { credentials, .. } => {
+                        new_keys = true;
+                        credentials.forget().await;
+                        Duration::ZERO
+                    }
+                    Access::Granted(_) => return Err(failed),
+                },
                 Next::Again => pause(PAUSE_FIRST, tries),
                 Next::AgainAfter(asked) => asked.unwrap_or_else(|| pause(PAUSE_THROTTLED, tries)),
             };
@@ -254,7 +305,7 @@ impl Http {
         let request = self.request(call).await?;
         let silence_max = self.config.stall_timeout + call.patience;
         let response = match timeout(silence_max, self.client.execute(request)).await {
-            Ok(answered) => answered.map_err(|error| self.transport(call, &error))?,
+            Ok(answered) => answered.map_err(|error| self.transport(call, error))?,
             Err(_) => return Err(self.silent(call)),
         };
         let status = response.status();
@@ -274,7 +325,10 @@ impl Http {
 
     /// Builds and signs the request.
     async fn request(&self, call: &Call<'_>) -> Result<reqwest::Request, Trouble> {
-        let mut url = self.config.url(call.key);
+        let mut url = match &self.access {
+            Access::Keys { .. } => self.config.url(call.key),
+            Access::Granted(grant) => grant.url.clone(),
+        };
         if !call.query.is_empty() {
             url.push('?');
             url.push_str(&encode::query(&call.query));
@@ -287,30 +341,67 @@ impl Http {
         if call.method == Method::PUT || call.method == Method::POST {
             parts.headers.insert(http::header::CONTENT_LENGTH, body::length(&call.body).into());
         }
-        let keys = self
-            .credentials
-            .get()
-            .await
-            .map_err(|none| self.trouble(call, UfsError::Denied, &none.why, &none.hint, Next::Again))?;
-        if let Some(keys) = keys {
-            let context = Context::new();
-            let signed = self.signer.sign_request(&context, &mut parts, Some(&keys), None);
-            signed.await.map_err(|why| {
-                self.trouble(call, UfsError::Denied, &why.to_string(), "check the credentials", Next::GiveUp)
-            })?;
-        }
+        self.authorize(call, &mut parts).await?;
         let body = reqwest::Body::wrap(Chunks::new(&call.body));
         let request = http::Request::from_parts(parts, body);
         reqwest::Request::try_from(request).map_err(|why| {
-            self.trouble(call, UfsError::Invalid, &tls::describe(&why), "check the endpoint", Next::GiveUp)
+            let why = tls::describe(&why.without_url());
+            self.trouble(call, UfsError::Invalid, &why, "check the endpoint", Next::GiveUp)
         })
+    }
+
+    /// Adds what shows the store that the request is allowed.
+    async fn authorize(&self, call: &Call<'_>, parts: &mut http::request::Parts) -> Result<(), Trouble> {
+        match &self.access {
+            Access::Keys { signer, .. } => {
+                let refused = |why: &str, hint: &str, next| self.trouble(call, UfsError::Denied, why, hint, next);
+                let keys = self.keys().await.map_err(|none| refused(&none.why, &none.hint, Next::Again))?;
+                let Some(keys) = keys else { return Ok(()) };
+                let signed = signer.sign_request(&Context::new(), parts, Some(&keys), None).await;
+                signed.map_err(|why| refused(&why.to_string(), "check the credentials", Next::GiveUp))
+            }
+            Access::Granted(grant) => {
+                for (name, value) in &grant.headers {
+                    let header = HeaderName::try_from(name).ok().zip(HeaderValue::try_from(value).ok());
+                    let (name, value) = header.ok_or_else(|| {
+                        let detail = "the right to read it holds a header that cannot be sent";
+                        self.trouble(call, UfsError::Invalid, detail, "", Next::GiveUp)
+                    })?;
+                    parts.headers.insert(name, value);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The keys that sign; none where requests are not signed.
+    pub(super) async fn keys(&self) -> Result<Option<Credential>, CredentialError> {
+        match &self.access {
+            Access::Keys { credentials, .. } => credentials.get().await,
+            Access::Granted(_) => Ok(None),
+        }
+    }
+
+    /// Signs a request in its query, for somebody else to send within `lifetime`.
+    pub(super) async fn presign(
+        &self,
+        parts: &mut http::request::Parts,
+        keys: &Credential,
+        lifetime: Duration,
+    ) -> reqsign_core::Result<()> {
+        match &self.access {
+            Access::Keys { signer, .. } => {
+                signer.sign_request(&Context::new(), parts, Some(keys), Some(lifetime)).await
+            }
+            Access::Granted(_) => Err(reqsign_core::Error::config_invalid("who has a right cannot give it")),
+        }
     }
 
     async fn whole(&self, call: &Call<'_>, mut response: reqwest::Response) -> Result<Bytes, Trouble> {
         let mut body = BytesMut::new();
         loop {
             let chunk = match timeout(self.config.stall_timeout, response.chunk()).await {
-                Ok(chunk) => chunk.map_err(|error| self.transport(call, &error))?,
+                Ok(chunk) => chunk.map_err(|error| self.transport(call, error))?,
                 Err(_) => return Err(self.silent(call)),
             };
             let Some(chunk) = chunk else {
@@ -335,9 +426,10 @@ impl Http {
         Trouble { error: CallError::Other(call.at.fail(variant, detail, hint)), next }
     }
 
-    fn transport(&self, call: &Call<'_>, error: &reqwest::Error) -> Trouble {
+    fn transport(&self, call: &Call<'_>, error: reqwest::Error) -> Trouble {
         self.count(call, "none");
-        let error = tls::transport_error(call.at, error, &self.config.endpoint);
+        // The URL may be a signed one, which is a secret.
+        let error = tls::transport_error(call.at, &error.without_url(), &self.config.endpoint);
         Trouble { error: CallError::Other(error), next: Next::Again }
     }
 
@@ -351,6 +443,14 @@ impl Http {
         metrics::counter!(metered::HTTP_REQUESTS,
             "store" => self.config.uri.clone(), "request" => call.name, "status" => status.to_owned())
         .increment(1);
+    }
+}
+
+/// Has metrics shown from the start, at zero, that must not be missed when they begin to count.
+fn show_metrics(store: &str) {
+    metrics::counter!(metered::RESUMED_READS, "store" => store.to_owned()).increment(0);
+    for name in REQUEST_NAMES {
+        metrics::counter!(metered::RETRIES, "store" => store.to_owned(), "request" => name).increment(0);
     }
 }
 

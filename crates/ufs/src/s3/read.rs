@@ -1,7 +1,7 @@
 //! Reading a range of one version, with every answer checked, and resumed from the byte reached when it breaks.
 
 use super::answer::Refusal;
-use super::http::{Call, Http, Reply, ReplyBody, TRIES_MAX, pause};
+use super::http::{Call, Http, Reply, ReplyBody, pause};
 use super::{encode, meta};
 use crate::failure::At;
 use crate::{ByteStream, Expected, UfsError, UfsResult};
@@ -106,7 +106,8 @@ impl Reading {
     async fn request(&self) -> UfsResult<ReplyBody> {
         let at = self.at();
         let range = format!("bytes={}-{}", self.position, self.end - 1);
-        let mut call = Call::new(at, "GetObject", Method::GET, Some(&self.object)).header("range", &range);
+        let call = Call::new(at, "GetObject", Method::GET, Some(&self.object)).tries_max(self.http.tries_max);
+        let mut call = call.header("range", &range);
         if meta::is_condition(&self.expected.tag) {
             call = call.header("if-match", &encode::quoted(&self.expected.tag.0));
         }
@@ -181,7 +182,7 @@ impl Reading {
                     return self.accept(chunk).map(Some);
                 }
                 Ok(Ok(None)) => "the body ended early".to_owned(),
-                Ok(Err(error)) => super::tls::describe(&error),
+                Ok(Err(error)) => super::tls::describe(&error.without_url()),
                 Err(_) => format!("the store was silent for {stall:?}"),
             };
             drop((response, permit));
@@ -192,9 +193,10 @@ impl Reading {
 
     /// Notes that an answer is left for being slow; an error when the ones before it were as well.
     fn give_up_slow(&self) -> UfsResult<()> {
-        if self.pace.slow >= TRIES_MAX {
+        let tries_max = self.http.tries_max;
+        if self.pace.slow >= tries_max {
             let detail = format!(
-                "the store sends less than {RATE_MIN} bytes a second, {TRIES_MAX} times at byte {}",
+                "the store sends less than {RATE_MIN} bytes a second, {tries_max} times at byte {}",
                 self.position
             );
             return Err(self.at().fail(UfsError::Unavailable, detail, "look at the line to the store"));
@@ -217,8 +219,9 @@ impl Reading {
     /// Waits before the next attempt, or gives up.
     async fn resume(&mut self, broken: String) -> UfsResult<()> {
         self.fruitless += 1;
-        if self.fruitless >= TRIES_MAX {
-            let detail = format!("{broken}, {TRIES_MAX} times at byte {}", self.position);
+        let tries_max = self.http.tries_max;
+        if self.fruitless >= tries_max {
+            let detail = format!("{broken}, {tries_max} times at byte {}", self.position);
             return Err(self.at().fail(UfsError::Unavailable, detail, "try again later"));
         }
         tracing::debug!(key = %String::from_utf8_lossy(&self.key), position = self.position, broken, "resuming a read");

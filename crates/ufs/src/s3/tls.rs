@@ -17,8 +17,26 @@ const IDLE_MAX: Duration = Duration::from_secs(15);
 
 /// The client.
 pub(super) fn client(config: &S3Config) -> UfsResult<reqwest::Client> {
+    let trusted = match &config.ca_file {
+        Some(path) if is_encrypted(config) => read_certificates(config, path)?,
+        _ => Vec::new(),
+    };
+    build(config, trusted)
+}
+
+/// A client that trusts these certificates in PEM besides the system's.
+pub(super) fn client_trusting(config: &S3Config, authorities: &[u8]) -> UfsResult<reqwest::Client> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(authorities).collect();
+    build(config, read.map_err(|why| invalid(&config.uri, format!("its certificates cannot be read: {why}"), ""))?)
+}
+
+fn is_encrypted(config: &S3Config) -> bool {
+    config.endpoint.starts_with("https://")
+}
+
+fn build(config: &S3Config, trusted: Vec<CertificateDer<'static>>) -> UfsResult<reqwest::Client> {
     reqwest::Client::builder()
-        .tls_backend_preconfigured(tls_config(config)?)
+        .tls_backend_preconfigured(tls_config(config, trusted)?)
         .http1_only()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(config.connect_timeout)
@@ -31,15 +49,13 @@ pub(super) fn client(config: &S3Config) -> UfsResult<reqwest::Client> {
         .map_err(|why| invalid(&config.uri, describe(&why), "check the options of the store"))
 }
 
-fn tls_config(config: &S3Config) -> UfsResult<rustls::ClientConfig> {
+fn tls_config(config: &S3Config, trusted: Vec<CertificateDer<'static>>) -> UfsResult<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
-    if config.endpoint.starts_with("https://") {
+    if is_encrypted(config) {
         let system = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(system.certs);
-        if let Some(path) = &config.ca_file {
-            for certificate in read_certificates(config, path)? {
-                roots.add(certificate).map_err(|why| bad_ca_file(config, &why.to_string()))?;
-            }
+        for certificate in trusted {
+            roots.add(certificate).map_err(|why| bad_ca_file(config, &why.to_string()))?;
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());

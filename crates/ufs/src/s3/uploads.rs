@@ -226,11 +226,23 @@ pub(super) async fn list(
             begun_ms: time::iso_ms(&upload.initiated).unwrap_or(0),
         });
     }
-    let next = answer.is_truncated.then(|| UploadCursor {
-        key: answer.next_key_marker.as_deref().and_then(decode).unwrap_or_default().into_bytes(),
-        upload: answer.next_upload_id_marker.unwrap_or_default(),
-    });
+    let next = next_cursor(at, &answer, decode)?;
     Ok(PendingUploads { uploads, next })
+}
+
+/// Where the listing goes on. Without a place it would begin anew for ever.
+fn next_cursor(
+    at: At<'_>,
+    answer: &ListUploads,
+    decode: impl Fn(&str) -> Option<String>,
+) -> UfsResult<Option<UploadCursor>> {
+    if !answer.is_truncated {
+        return Ok(None);
+    }
+    let key = answer.next_key_marker.as_deref().and_then(decode).filter(|key| !key.is_empty());
+    let key =
+        key.ok_or_else(|| at.fail(UfsError::Protocol, "the listing of uploads goes on, but does not say where", ""))?;
+    Ok(Some(UploadCursor { key: key.into_bytes(), upload: answer.next_upload_id_marker.clone().unwrap_or_default() }))
 }
 
 /// Copies an object in parts, several at a time; nothing is left of a copy that fails.
@@ -304,6 +316,22 @@ async fn copy_part(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Failures;
+
+    #[test]
+    fn a_listing_that_goes_on_says_where() {
+        let failures = Failures::new("s3://bucket");
+        let next = |is_truncated, marker: Option<&str>| {
+            let next_key_marker = marker.map(str::to_owned);
+            let answer = ListUploads { is_truncated, next_key_marker, ..ListUploads::default() };
+            next_cursor(failures.at("list", b""), &answer, |key| Some(key.to_owned()))
+        };
+        assert_eq!(next(false, None).expect("the end"), None);
+        assert_eq!(next(true, Some("a/b")).expect("a place").expect("more").key, b"a/b");
+        for nowhere in [None, Some("")] {
+            assert!(matches!(next(true, nowhere), Err(UfsError::Protocol { .. })));
+        }
+    }
 
     fn part(number: u32, tag: &str) -> UploadedPart {
         UploadedPart { number, length: 1, tag: VersionTag(tag.to_owned()) }

@@ -1,8 +1,6 @@
 //! What is said of a store that cannot be used, and the ways to reach one.
 
-mod common;
-
-use common::{bucket, open, open_with, options};
+use crate::common::{bucket, open, open_with, options};
 use forebay_testkit::s3::{Access, Minio, Moto, Versitygw};
 use forebay_ufs::{
     Access as Wanted, AccessKeys, CredentialSource, DeleteTarget, ObjectKind, OpenOptions, PutCondition, Ufs, UfsError,
@@ -54,6 +52,41 @@ async fn a_check_says_what_is_wrong() {
 
     let error = refused(open_with(access, "s3://data", &[("endpoint", "http://no-such-host.invalid")])).await;
     assert!(error.to_string().contains("cannot reach http://no-such-host.invalid"), "{error}");
+}
+
+/// Whoever may list and read, and not write, is told so, and how the store can be used all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_write_is_told_so() {
+    let server = Minio::start().await.expect("minio");
+    bucket(&server, "data").await;
+    let client = server.client();
+    client.put("data", "x", "content").await.expect("put");
+    let allow = |actions: &str, resource: &str| {
+        format!(
+            r#"{{"Effect":"Allow","Principal":{{"AWS":["*"]}},"Action":[{actions}],"Resource":["arn:aws:s3:::{resource}"]}}"#
+        )
+    };
+    let set = async |statements: Vec<String>| {
+        let policy = format!(r#"{{"Version":"2012-10-17","Statement":[{}]}}"#, statements.join(","));
+        let answer =
+            client.request(Method::PUT, "data", "", &[("policy", "")], Default::default(), policy.into()).await;
+        assert!(answer.expect("policy").status().is_success());
+    };
+    let anonymous = OpenOptions { credentials: CredentialSource::Anonymous, ..options(server.access(), &[]) };
+    let store = forebay_ufs::open("s3://data", &anonymous).expect("open");
+    let error = refused(store.clone()).await;
+    assert!(error.to_string().contains("access denied") && error.hint().contains("s3:ListBucket"), "{error:?}");
+
+    set(vec![allow(r#""s3:ListBucket""#, "data"), allow(r#""s3:GetObject""#, "data/*")]).await;
+    store.check(Wanted::Read).await.expect("reading is allowed");
+    let error = refused(store.clone()).await;
+    assert!(matches!(error, UfsError::Denied(_)), "{error:?}");
+    assert!(error.to_string().contains("cannot write s3://data/.forebay-probe-"), "{error}");
+    assert_eq!(error.hint(), "the credentials may not write (s3:PutObject); or mount it with --read-only");
+
+    set(vec![allow(r#""s3:ListBucket""#, "data"), allow(r#""s3:GetObject","s3:PutObject""#, "data/*")]).await;
+    let error = refused(store).await;
+    assert_eq!(error.hint(), "the credentials may not delete (s3:DeleteObject); or mount it with --read-only");
 }
 
 /// Takes TLS connections with a certificate of its own for `localhost` and passes their bytes on; returns its port.

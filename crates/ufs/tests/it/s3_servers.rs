@@ -1,8 +1,6 @@
 //! The contract against real S3 servers, and what is particular to each.
 
-mod common;
-
-use common::{bucket, open, open_with};
+use crate::common::{bucket, open, open_with};
 use forebay_testkit::s3::{Minio, Moto, Versitygw};
 use forebay_ufs::ObjectKind;
 use forebay_ufs::conformance::{self, Holds};

@@ -1,9 +1,7 @@
 //! A store that fails, lies and falls silent, between us and a real S3 server.
 
-mod common;
-
+use crate::common::{bucket, open, open_with};
 use bytes::Bytes;
-use common::{bucket, open, open_with};
 use forebay_testkit::fault::{Fault, Proxy, When};
 use forebay_testkit::s3::{S3Server, Versitygw};
 use forebay_ufs::{ObjectMeta, PartPosition, PutCondition, Ufs, UfsError, UfsResult};
