@@ -1,7 +1,15 @@
 //! One directory of a tier: its space, its health, its order of eviction.
 
-use crate::{DirStatus, Health, LEASE_GRACE, OpenError, TierKind, disk, hash, index::Handle, layout, policy::S3Fifo};
-use forebay_base::{Clock, FileId, SystemClock};
+use crate::{
+    DirStatus, Health, LEASE_GRACE, OpenError, TierKind,
+    chores::{Chore, Chores},
+    disk, hash,
+    index::Handle,
+    layout,
+    policy::S3Fifo,
+    waits::{Wait, Waits},
+};
+use forebay_base::{Clock, FileId, FileLock, SystemClock};
 use parking_lot::{Condvar, Mutex};
 use std::{
     collections::{HashSet, VecDeque},
@@ -10,13 +18,17 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, Ordering::Relaxed},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// So many read errors in a row, and the directory is out of use: one bad sector is not a broken disk.
 const READ_ERRORS_MAX: u32 = 4;
 /// Promotions that wait; more are forgotten, the next hit asks again.
 const PROMOTIONS_MAX: usize = 256;
+/// A disk that has answered again, and falls silent within this time, gets twice the pause of the last time.
+const RELAPSE_WITHIN: Duration = Duration::from_secs(600);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(600);
 /// Files remembered as loaded while the scan runs.
 const LOADED_MAX: usize = 1 << 20;
 
@@ -40,6 +52,13 @@ pub(crate) struct Dir {
     mode: AtomicU8,
     health: Mutex<Health>,
     read_errors: AtomicU32,
+    waits: Waits,
+    /// A call has been waiting for too long, and is waiting still.
+    is_silent: AtomicBool,
+    silence: Mutex<Silence>,
+    /// On a file system that is memory.
+    in_memory: AtomicBool,
+    chores: Chores,
     attached: Mutex<Option<Attached>>,
     scanned: AtomicBool,
     /// Files that were looked for before the scan came to them.
@@ -60,9 +79,32 @@ enum Punching {
     Never,
 }
 
+/// What is remembered of a disk that did not answer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Silence {
+    /// When it answered again.
+    ended_at: Option<Instant>,
+    /// How long it is left alone after that.
+    pause: Duration,
+}
+
+impl Silence {
+    fn begins(&mut self, silence_max: Duration) {
+        let relapse = self.ended_at.is_some_and(|at| at.elapsed() < self.pause.saturating_add(RELAPSE_WITHIN));
+        self.pause = match relapse {
+            true => (self.pause * 2).clamp(silence_max, PAUSE_MAX.max(silence_max)),
+            false => Duration::ZERO,
+        };
+    }
+
+    fn is_pausing(&self) -> bool {
+        self.ended_at.is_some_and(|at| at.elapsed() < self.pause)
+    }
+}
+
 /// What is held while a directory is ours.
 struct Attached {
-    _lock: File,
+    _lock: FileLock,
     marker: String,
 }
 
@@ -77,6 +119,8 @@ struct Space {
     change: i64,
     /// How much may be taken: the quota, or less when the disk is full with other things.
     limit: u64,
+    /// Bytes of other things on the disk, when it was last looked at.
+    other: u64,
 }
 
 impl Space {
@@ -95,6 +139,8 @@ struct Bell {
 const HEALTHY: u8 = 0;
 const READ_ONLY: u8 = 1;
 const BROKEN: u8 = 2;
+/// Why a directory is out of use at first.
+const NOT_OPENED: &str = "not opened yet";
 
 impl Dir {
     pub(crate) fn new(number: u8, tier: usize, kind: TierKind, path: &Path, quota: u64) -> Dir {
@@ -111,8 +157,13 @@ impl Dir {
             extents: AtomicI64::new(0),
             policy: Mutex::default(),
             mode: AtomicU8::new(BROKEN),
-            health: Mutex::new(Health::Broken { reason: "not opened yet".to_owned(), since: SystemClock.now() }),
+            health: Mutex::new(Health::Broken { reason: NOT_OPENED.to_owned(), since: SystemClock.now() }),
             read_errors: AtomicU32::new(0),
+            waits: Waits::default(),
+            is_silent: AtomicBool::new(false),
+            silence: Mutex::default(),
+            in_memory: AtomicBool::new(false),
+            chores: Chores::default(),
             attached: Mutex::new(None),
             scanned: AtomicBool::new(false),
             loaded: Mutex::default(),
@@ -123,14 +174,16 @@ impl Dir {
 
     /// Takes the directory into use. Refused: the settings must change. Otherwise it is healthy or broken afterwards.
     pub(crate) fn attach(&self) -> Result<(), OpenError> {
-        let was_used = layout::read_marker(&self.path).is_ok();
-        let attached = layout::attach(&self.path).and_then(|lock| {
-            let marker = layout::read_marker(&self.path)?;
+        let wait = &self.at_disk();
+        let was_used = layout::read_marker(wait, &self.path).is_ok();
+        let attached = layout::attach(wait, &self.path).and_then(|lock| {
+            let marker = layout::read_marker(wait, &self.path)?;
             Ok(Attached { _lock: lock, marker })
         });
         match attached {
             Ok(attached) => {
-                self.space.lock().estimate = layout::read_usage(&self.path).min(self.quota);
+                self.space.lock().estimate = layout::read_usage(wait, &self.path).min(self.quota);
+                self.note_file_system(wait);
                 if was_used {
                     self.wait_for_grace();
                 }
@@ -140,10 +193,32 @@ impl Dir {
             }
             Err(layout::AttachError::Refused(error)) => Err(error),
             Err(layout::AttachError::Io(error)) => {
+                let is_first = matches!(&*self.health.lock(), Health::Broken { reason, .. } if reason == NOT_OPENED);
+                if is_first {
+                    tracing::error!(dir = %self.path.display(), %error, "cache directory cannot be used: nothing is cached there until it can");
+                }
                 self.fail(BROKEN, &error);
                 Ok(())
             }
         }
+    }
+
+    /// The directory must not be used, at least not now.
+    pub(crate) fn refuse(&self, error: &OpenError) {
+        self.fail(BROKEN, &io::Error::other(error.to_string()));
+    }
+
+    fn note_file_system(&self, wait: &Wait<'_>) {
+        let in_memory = disk::is_memory(wait, &self.path).unwrap_or(false);
+        if self.kind == TierKind::Mem && !in_memory {
+            tracing::warn!(dir = %self.path.display(), "this directory of the MEM tier is not on a tmpfs: its pages are read as from a disk");
+        }
+        self.in_memory.store(in_memory, Relaxed);
+    }
+
+    /// Whether its bytes can be read without waiting for a disk, always.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.in_memory.load(Relaxed)
     }
 
     /// Whoever used the directory before us has ended just before we got its lock, at the latest.
@@ -164,7 +239,9 @@ impl Dir {
         loop {
             let punching = *self.punching.lock();
             match punching {
-                Punching::Now => return disk::punch(file, range),
+                Punching::Now => {
+                    return disk::punch(&self.at_disk(), &self.path, file, range);
+                }
                 Punching::Never => return Ok(()),
                 Punching::From(start) => {
                     std::thread::sleep(start.saturating_duration_since(Instant::now()));
@@ -180,6 +257,48 @@ impl Dir {
     /// How much this directory wants a file: the highest of its tier gets it (rendezvous hashing, weighted by quota).
     pub(crate) fn score(&self, file: FileId) -> f64 {
         self.quota as f64 / -hash::unit_interval(hash::of_file(file), self.seed).ln()
+    }
+
+    /// To be held by each call that may wait for the disk, and for nothing else: see [`Dir::tick`].
+    pub(crate) fn at_disk(&self) -> Wait<'_> {
+        self.waits.enter(&self.path)
+    }
+
+    /// Leaves something to the keeper that may wait for the disk. Never waits itself.
+    pub(crate) fn leave(&self, chore: Chore) {
+        self.chores.add(chore);
+        self.ring();
+    }
+
+    pub(crate) fn chores(&self) -> &Chores {
+        &self.chores
+    }
+
+    /// Takes the directory out of use when its disk has kept a call waiting for `silence_max`, of which a tick has passed.
+    pub(crate) fn tick(&self, silence_max: Duration) {
+        let is_silent = self.waits.tick();
+        let was_silent = self.is_silent.swap(is_silent, Relaxed);
+        if is_silent && !was_silent {
+            self.silence.lock().begins(silence_max);
+        }
+        if is_silent && self.is_readable() {
+            self.fail_silent(silence_max);
+        }
+        if was_silent && !is_silent {
+            self.silence.lock().ended_at = Some(Instant::now());
+            self.ring();
+        }
+    }
+
+    /// Takes the directory out of use since its disk does not answer.
+    pub(crate) fn fail_silent(&self, silence_max: Duration) {
+        let reason = format!("the disk has not answered for {silence_max:?}");
+        self.fail(BROKEN, &io::Error::new(io::ErrorKind::TimedOut, reason));
+    }
+
+    /// Whether a call is waiting that has waited for too long.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.is_silent.load(Relaxed)
     }
 
     pub(crate) fn is_readable(&self) -> bool {
@@ -249,17 +368,30 @@ impl Dir {
         (space.used(), space.limit)
     }
 
+    /// Bytes taken, and how many there is room for: what is taken already has room, also when others have taken the free rest since.
+    pub(crate) fn used_and_capacity(&self) -> (u64, u64) {
+        let (used, limit) = self.used_and_limit();
+        (used, limit.max(used))
+    }
+
+    /// Bytes of other things on the disk.
+    pub(crate) fn other(&self) -> u64 {
+        self.space.lock().other
+    }
+
     /// Measures the file system: other things on it may leave us less than the quota.
     pub(crate) fn measure(&self, keep_free: u64) {
-        let Ok(stat) = rustix::fs::statvfs(&self.path) else {
+        let Ok(stat) = disk::usage(&self.at_disk(), &self.path) else {
             return;
         };
         let available = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let taken = stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize);
         // A quota that fits the whole file system is small enough for the free rest to be small too.
         let keep_free = keep_free.min(stat.f_blocks.saturating_mul(stat.f_frsize) / 32);
         let mut space = self.space.lock();
         let reachable = (space.used() + available).saturating_sub(keep_free);
         space.limit = self.quota.min(reachable);
+        space.other = taken.saturating_sub(space.used());
     }
 
     fn set_health(&self, health: Health) {
@@ -330,21 +462,34 @@ impl Dir {
             self.read_errors.store(0, Relaxed);
             return true;
         }
+        // What it takes into memory proves nothing as long as it owes an answer.
+        if self.is_silent() || self.silence.lock().is_pausing() {
+            return false;
+        }
         if self.attached.lock().is_none() {
             if let Err(error) = self.attach() {
-                self.fail(BROKEN, &io::Error::other(error.to_string()));
+                self.refuse(&error);
             }
             return self.is_writable();
         }
-        match self.same_directory().and_then(|()| layout::try_out(&self.path)) {
+        let tried = {
+            let wait = &self.at_disk();
+            self.same_directory(wait).and_then(|()| layout::try_out(wait, &self.path))
+        };
+        match tried {
             Ok(()) => self.set_health(Health::Healthy),
             Err(error) => self.fail(mode_after_write_error(&error).unwrap_or(BROKEN), &error),
         }
         self.is_writable()
     }
 
-    fn same_directory(&self) -> io::Result<()> {
-        let marker = layout::read_marker(&self.path)?;
+    fn same_directory(&self, wait: &Wait<'_>) -> io::Result<()> {
+        let marker = match layout::read_marker(wait, &self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(io::Error::other("somebody has removed the cache directory: restart the worker to use it"));
+            }
+            marker => marker?,
+        };
         let attached = self.attached.lock();
         match attached.as_ref().is_some_and(|attached| attached.marker == marker) {
             true => Ok(()),

@@ -27,6 +27,16 @@ pub enum OpenError {
     /// The directory holds something that is not a cache; it is left as it is.
     #[error("directory {0} is not empty and is not a cache directory: give the cache a directory of its own")]
     Foreign(PathBuf),
+    /// The file system of the directory cannot give back parts of a file.
+    #[error(
+        "cache directory {path} cannot be used: its file system punches no holes into files ({reason}); use ext4, XFS, Btrfs, F2FS or tmpfs"
+    )]
+    NoHoles {
+        /// The directory.
+        path: PathBuf,
+        /// What the file system said.
+        reason: String,
+    },
     /// The background threads could not be started.
     #[error("cannot start the page store's threads")]
     Threads(#[source] io::Error),
@@ -36,7 +46,7 @@ impl OpenError {
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            OpenError::Settings(_) | OpenError::Foreign(_) => ErrorKind::InvalidArgument,
+            OpenError::Settings(_) | OpenError::Foreign(_) | OpenError::NoHoles { .. } => ErrorKind::InvalidArgument,
             OpenError::Locked(_) => ErrorKind::AlreadyExists,
             OpenError::NewerFormat { .. } => ErrorKind::InvalidArgument,
             OpenError::Threads(_) => ErrorKind::Unavailable,

@@ -1,9 +1,12 @@
 //! Descriptors handed out to a client on this host.
 
-use crate::{TierKind, open_files::OpenFile, store::Inner};
+use crate::{
+    TierKind,
+    open_files::{Held, OpenFile},
+    store::Inner,
+};
 use std::{
     fmt,
-    fs::File,
     ops::Range,
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
@@ -16,12 +19,12 @@ use std::{
 pub const LEASE_GRACE: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Two read-only descriptors of one cached file ([`crate::LocalFile`] reads them; the format is in `docs/formats/page-store.md`). While it lives the file is never punched,
-/// and its space counts even when it is dropped: keep it until [`LEASE_GRACE`] after the client's connection has ended, then drop it (*blocking*).
+/// and its space counts even when it is dropped: keep it until [`LEASE_GRACE`] after the client's connection has ended, then drop it.
 pub struct Lease {
     pub(crate) inner: Arc<Inner>,
     pub(crate) file: Arc<OpenFile>,
-    pub(crate) data: File,
-    pub(crate) sums: File,
+    pub(crate) data: Held,
+    pub(crate) sums: Held,
 }
 
 impl Lease {
@@ -46,15 +49,16 @@ impl Lease {
         self.inner.localize(&self.file, range)
     }
 
-    /// Whether the file has been dropped since: the client should ask for a new one.
+    /// Whether the client should ask for a new one: the file has been dropped since, or its directory is out of use.
     pub fn is_stale(&self) -> bool {
-        self.file.is_retired()
+        self.file.is_retired() || !self.file.dir.is_readable()
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.inner.end_lease(&self.file);
+        let inner = self.inner.clone();
+        inner.leave_lease(self);
     }
 }
 

@@ -3,6 +3,7 @@
 //! A page is named by its file version and index ([`FileId`](forebay_base::FileId), [`PageIndex`](forebay_base::PageIndex)), so no page is ever out of date. The store does not know where pages come
 //! from. Formats: `docs/formats/page-store.md`.
 
+mod chores;
 mod counters;
 mod dir;
 mod disk;
@@ -23,11 +24,17 @@ mod reservation;
 mod settings;
 pub mod sidecar;
 mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod verify;
+mod waits;
 
 pub use counters::Counts;
+#[doc(hidden)]
+pub use disk::{hangs_under, wait_under};
 pub use error::OpenError;
 pub use geometry::Geometry;
+pub use layout::remove_unused;
 pub use lease::{LEASE_GRACE, Lease};
 pub use local_file::{LocalFile, LocalFileError};
 pub use pinned::{Damaged, PinnedRange};
@@ -82,10 +89,15 @@ pub enum Run {
 pub struct TierUsage {
     /// What it is made of.
     pub kind: TierKind,
-    /// Bytes that its directories may hold at present (less than the quota when a disk is full with other things or broken).
+    /// Bytes that its directories may hold at present, at least what they do hold: less than the quota when a disk is full with other things. Broken
+    /// directories count neither here nor below.
     pub capacity: u64,
     /// Bytes taken, with what is reserved and what is held only by leases.
     pub used: u64,
+    /// The quotas.
+    pub quota: u64,
+    /// Bytes of other things on the disks.
+    pub other: u64,
     /// Pages cached.
     pub pages: u64,
 }

@@ -4,6 +4,7 @@
 //! it; beyond the bound those that nobody holds are closed, in the order of a clock.
 
 use crate::{
+    chores::Chore,
     dir::Dir,
     disk,
     geometry::{BLOCK, Geometry},
@@ -15,9 +16,10 @@ use crate::{
 use forebay_base::FileId;
 use parking_lot::Mutex;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     fs::File,
     io,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst},
@@ -28,12 +30,37 @@ const SHARDS: usize = 16;
 /// How many are looked at to find one to close.
 const LOOKED_AT_MAX: usize = 32;
 
+/// A descriptor that the keeper can close in place of its holder: where it is the last one of an unlinked file, closing it gives all its space back,
+/// which may take the disk long.
+pub(crate) struct Held(Option<File>);
+
+impl Held {
+    pub(crate) fn new(file: File) -> Held {
+        Held(Some(file))
+    }
+
+    /// Leaves it to the directory's keeper. For who is being dropped: it must not be used any more.
+    pub(crate) fn leave_to(&mut self, dir: &Dir) {
+        if let Some(file) = self.0.take() {
+            dir.leave(Chore::Close(file));
+        }
+    }
+}
+
+impl std::ops::Deref for Held {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        self.0.as_ref().expect("there until its holder is dropped")
+    }
+}
+
 /// A cached file version in one directory: data and checksum file, open.
 pub(crate) struct OpenFile {
     pub(crate) header: Header,
     pub(crate) dir: Arc<Dir>,
-    pub(crate) data: File,
-    pub(crate) sums: File,
+    pub(crate) data: Held,
+    pub(crate) sums: Held,
     pub(crate) paths: Paths,
     /// Leases that hold it: as long as there are any, nothing is punched.
     pub(crate) leases: AtomicU32,
@@ -41,8 +68,8 @@ pub(crate) struct OpenFile {
     retired: AtomicBool,
     /// Space that is taken though no entry counts it. Given back when the file is closed, if it is retired by then.
     pub(crate) orphaned: AtomicU64,
-    /// Extents that left while the file was leased, with their space: to be punched when the last lease ends.
-    pub(crate) deferred: Mutex<Vec<(u32, u64)>>,
+    /// Extents of which something left while the file was leased, with its space: to be punched when the last lease ends.
+    deferred: Mutex<BTreeMap<u32, u64>>,
 }
 
 impl OpenFile {
@@ -50,13 +77,13 @@ impl OpenFile {
         OpenFile {
             header,
             dir,
-            data,
-            sums,
+            data: Held::new(data),
+            sums: Held::new(sums),
             paths,
             leases: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             orphaned: AtomicU64::new(0),
-            deferred: Mutex::new(Vec::new()),
+            deferred: Mutex::default(),
         }
     }
 
@@ -80,18 +107,28 @@ impl OpenFile {
         self.retired.store(true, SeqCst);
     }
 
+    /// Leaves what is unused of an extent where it is until the last lease ends, with `space` that counts so long.
+    pub(crate) fn defer(&self, extent: u32, space: u64) {
+        *self.deferred.lock().entry(extent).or_default() += space;
+    }
+
+    /// What was deferred, which is the caller's to give back.
+    pub(crate) fn take_deferred(&self) -> BTreeMap<u32, u64> {
+        std::mem::take(&mut *self.deferred.lock())
+    }
+
     pub(crate) fn write_data(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        disk::write_at(&self.paths.data, &self.data, bytes, offset)
+        disk::write_at(&self.dir.at_disk(), &self.paths.data, &self.data, bytes, offset)
     }
 
     pub(crate) fn write_sums(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        disk::write_at(&self.paths.sums, &self.sums, bytes, offset)
+        disk::write_at(&self.dir.at_disk(), &self.paths.sums, &self.sums, bytes, offset)
     }
 
     /// Makes the pages of an extent invalid, for us and for clients.
     pub(crate) fn blank_records(&self, extent: u32) -> io::Result<()> {
         let records = self.geometry().records_range(extent);
-        let end = records.end.min(self.sums.metadata()?.len());
+        let end = records.end.min(self.sums_len()?);
         let len = end.saturating_sub(records.start) as usize;
         if len > 0 {
             self.write_sums(&vec![0; len], records.start)?;
@@ -114,16 +151,21 @@ impl OpenFile {
     /// Makes the checksum file long enough for an extent.
     pub(crate) fn reach(&self, extent: u32) -> io::Result<()> {
         let end = self.geometry().records_range(extent).end;
-        if self.sums.metadata()?.len() < end {
-            disk::set_len(&self.paths.sums, &self.sums, end)?;
+        let wait = &self.dir.at_disk();
+        if disk::len(wait, &self.sums)? < end {
+            disk::set_len(wait, &self.paths.sums, &self.sums, end)?;
         }
         Ok(())
+    }
+
+    fn sums_len(&self) -> io::Result<u64> {
+        disk::len(&self.dir.at_disk(), &self.sums)
     }
 
     /// How many extents its records reach over.
     pub(crate) fn extents(&self) -> io::Result<u32> {
         let records = self.geometry().records_range(0);
-        let len = self.sums.metadata()?.len().saturating_sub(records.start);
+        let len = self.sums_len()?.saturating_sub(records.start);
         Ok(len.div_ceil(records.end - records.start) as u32)
     }
 }
@@ -134,20 +176,48 @@ impl Source for OpenFile {
     }
 
     fn read_data(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        disk::read_at(&self.paths.data, &self.data, buf, offset)
+        disk::read_at(&self.dir.at_disk(), &self.paths.data, &self.data, buf, offset)
     }
 
     fn read_sums(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        disk::read_at(&self.paths.sums, &self.sums, buf, offset)
+        disk::read_at(&self.dir.at_disk(), &self.paths.sums, &self.sums, buf, offset)
     }
 }
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
         if self.is_retired() {
-            let deferred: u64 = self.deferred.get_mut().iter().map(|(_, space)| space).sum();
+            let deferred: u64 = self.deferred.get_mut().values().sum();
             self.dir.release(*self.orphaned.get_mut() + deferred);
+            self.data.leave_to(&self.dir);
+            self.sums.leave_to(&self.dir);
         }
+    }
+}
+
+/// What of a file can be read without waiting for the disk.
+pub(crate) struct InMemory<'a>(pub(crate) &'a OpenFile);
+
+impl InMemory<'_> {
+    fn read(&self, path: &Path, file: &File, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        match self.0.dir.is_in_memory() {
+            true => disk::read_memory(path, file, buf, offset),
+            false => disk::read_now(path, file, buf, offset),
+        }
+    }
+}
+
+impl Source for InMemory<'_> {
+    fn header(&self) -> &Header {
+        &self.0.header
+    }
+
+    fn read_data(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read(&self.0.paths.data, &self.0.data, buf, offset)
+    }
+
+    fn read_sums(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read(&self.0.paths.sums, &self.0.sums, buf, offset)
     }
 }
 

@@ -1,18 +1,21 @@
 //! A cached range that stays as it is while it is held.
 
 use crate::{
-    TierKind,
+    TierKind, disk,
     index::Handle,
-    open_files::OpenFile,
+    open_files::{InMemory, OpenFile},
     store::Inner,
     verify::{self, Fault},
 };
 use std::{
-    fmt,
+    fmt, io,
     ops::Range,
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
 };
+
+/// A range is warmed in pieces of this length.
+const WARM_LEN: usize = 128 << 10;
 
 /// Stored bytes that do not match their checksums, or cannot be read: the page has been dropped, treat it as a miss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +60,36 @@ impl PinnedRange {
         self.file.data.as_fd()
     }
 
+    /// Brings `part` of the range into the kernel's page cache (*blocking*), and tells the kernel to go on for `ahead_len` bytes of the range. No memory is
+    /// held for it afterwards.
+    pub fn warm(&self, part: Range<u64>, ahead_len: u64) -> io::Result<()> {
+        let ahead = self.range.end.saturating_sub(part.end).min(ahead_len);
+        let file = &self.file;
+        if let Some(ahead) = std::num::NonZeroU64::new(ahead) {
+            disk::advise_read(&file.dir.at_disk(), &file.data, part.end, ahead);
+        }
+        let mut scratch = vec![0; WARM_LEN];
+        let mut at = part.start;
+        while at < part.end {
+            let len = WARM_LEN.min((part.end - at) as usize);
+            match disk::read_some(&file.dir.at_disk(), &file.paths.data, &file.data, &mut scratch[..len], at) {
+                Ok(0) => break,
+                Ok(got) => at += got as u64,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    file.dir.note_read_error(&error);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of its directory, among all of the store: below [`crate::PageStore::status`]'s length, in its order.
+    pub fn directory(&self) -> usize {
+        usize::from(self.file.dir.number)
+    }
+
     /// Which tier it is in.
     pub fn tier(&self) -> TierKind {
         self.file.dir.kind
@@ -84,6 +117,48 @@ impl PinnedRange {
     pub fn read_verified(&self, offset: u64, buf: &mut [u8]) -> Result<(), Damaged> {
         assert!(self.range.start <= offset && offset + buf.len() as u64 <= self.range.end);
         verify::read_verified(&*self.file, offset, buf).map_err(|fault| self.damaged(fault))
+    }
+
+    /// Reads the whole range like [`PinnedRange::read_verified`], with what [`PinnedRange::piece_checksums`] gives of it (*blocking*).
+    ///
+    /// # Panics
+    /// When `buf` is not as long as the range.
+    pub fn read_summed(&self, buf: &mut [u8]) -> Result<Vec<u32>, Damaged> {
+        assert_eq!(self.range.end - self.range.start, buf.len() as u64);
+        verify::read_summed(&*self.file, self.range.start, buf).map_err(|fault| self.damaged(fault))
+    }
+
+    /// Like [`PinnedRange::read_summed`], but none where that would wait for a disk. For a page that is damaged, none too: finding out takes the disk.
+    pub fn try_read_summed(&self, buf: &mut [u8]) -> Option<Vec<u32>> {
+        assert_eq!(self.range.end - self.range.start, buf.len() as u64);
+        verify::read_summed(&InMemory(&self.file), self.range.start, buf).ok()
+    }
+
+    /// Like [`PinnedRange::piece_checksums`], but none where that would wait for a disk, or a page is damaged.
+    pub fn try_piece_checksums(&self) -> Option<Vec<u32>> {
+        verify::piece_checksums(&InMemory(&self.file), self.range()).ok()
+    }
+
+    /// Whether reading it never waits for a disk.
+    pub fn is_on_memory(&self) -> bool {
+        self.file.dir.is_in_memory()
+    }
+
+    /// Whether the byte at `at` can be read without waiting for a disk. Only a hint: the kernel may drop it in the next moment.
+    pub fn is_in_memory(&self, at: u64) -> bool {
+        let read = disk::read_now(&self.file.paths.data, &self.file.data, &mut [0], at);
+        !matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Makes the pages of `part` missing, whose bytes are not where they should be (*blocking*): somebody has made the file shorter. They are fetched anew.
+    pub fn give_up(&self, part: Range<u64>) {
+        let geometry = self.file.geometry();
+        let Some((first, last)) = geometry.page_of(part.start).zip(geometry.page_of(part.end.max(1) - 1)) else {
+            return;
+        };
+        for page in first..=last {
+            self.damaged(Fault { page, error: Some(io::ErrorKind::UnexpectedEof.into()) });
+        }
     }
 
     fn damaged(&self, fault: Fault) -> Damaged {

@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Pages of one file version that only the holder may fill, and the space for them.
-/// Can be shared by the threads that fetch the pages. Dropping it gives back what was not written (*blocking* when nothing of a new file was).
+/// Can be shared by the threads that fetch the pages. Dropping it gives back what was not written, without waiting for a disk.
 pub struct Reservation {
     pub(crate) inner: Arc<Inner>,
     pub(crate) file: FileId,

@@ -21,11 +21,12 @@ pub struct Settings {
     /// others are evicted, however much space is left.
     pub extents_max: usize,
     /// Descriptors handed out to clients at one time, in [`crate::Lease`]s; at the bound no more are given and clients read over the wire.
+    /// Lowered when the process may not have as many open: each takes up to four descriptors.
     pub leases_max: usize,
-    /// Inodes that can be pinned at one time.
-    pub pinned_inodes_max: usize,
     /// How often free space is measured and a broken directory is tried again.
     pub probe_interval: Duration,
+    /// A disk that keeps a call waiting for so long counts as broken until it has answered.
+    pub silence_max: Duration,
 }
 
 /// At most so many tiers.
@@ -74,8 +75,8 @@ impl Settings {
             open_files_max: 4096,
             extents_max: 16 << 20,
             leases_max: 16384,
-            pinned_inodes_max: 1 << 20,
             probe_interval: Duration::from_secs(2),
+            silence_max: Duration::from_secs(5),
         }
     }
 }

@@ -32,14 +32,12 @@ pub struct PageStore {
 
 impl PageStore {
     /// Opens the directories (*blocking*). What an earlier process left there is served at once; a background scan finds out how
-    /// much there is. A directory that cannot be used now (a missing or broken disk) does not prevent the opening: it is tried again and joins when it works.
+    /// much there is. A directory that cannot be used now (a missing or broken disk, or one that does not answer within [`Settings::silence_max`]) does not prevent
+    /// the opening: it is tried again and joins when it works.
     pub fn open(settings: Settings) -> Result<PageStore, OpenError> {
         let inner = Arc::new(Inner::new(settings)?);
-        for dir in &inner.dirs {
-            dir.attach()?;
-            dir.measure(inner.settings.keep_free.bytes());
-        }
         let keepers = Arc::new(keeper::Keepers::start(&inner)?);
+        keepers.wait_until_attached()?;
         Ok(PageStore { inner, keepers })
     }
 
@@ -59,6 +57,12 @@ impl PageStore {
     /// A run is at most one extent long (16 MiB at the default page size).
     pub fn try_first_run(&self, file: FileId, meta: FileMeta, range: Range<u64>, access: Access) -> Option<Run> {
         self.inner.first_run(file, meta, range, access, lookup::Wait::Never)
+    }
+
+    /// The first run of [`PageStore::lookup`] (*blocking*): for who goes on run by run, so that what comes later is not counted as read before it is.
+    pub fn first_run(&self, file: FileId, meta: FileMeta, range: Range<u64>, access: Access) -> Run {
+        let wait = lookup::Wait::ForDisk;
+        self.inner.first_run(file, meta, range, access, wait).expect("a lookup that may wait has an answer")
     }
 
     /// Reads at `offset` into `buf` as far as pages are cached and match their checksums: returns how many bytes
@@ -89,7 +93,7 @@ impl PageStore {
         self.inner.drop_inode(inode);
     }
 
-    /// Forgets one page, known to be damaged (*blocking*).
+    /// Forgets one page (*blocking*): it is damaged, or what it was written for has failed. Readers that have it pinned or leased keep its bytes.
     pub fn drop_page(&self, file: FileId, page: PageIndex) {
         self.inner.drop_page(file, page.0);
     }
@@ -105,14 +109,9 @@ impl PageStore {
         self.inner.cached_ranges(file, meta)
     }
 
-    /// Keeps the pages of `inode` from being evicted. False at the bound of pins. Not remembered over a restart.
-    pub fn pin_inode(&self, inode: InodeId) -> bool {
-        self.inner.pin_inode(inode)
-    }
-
-    /// Takes a pin back.
-    pub fn unpin_inode(&self, inode: InodeId) {
-        self.inner.unpin_inode(inode);
+    /// Whether a directory (by its number, see [`crate::PinnedRange::directory`]) is in use: who has a range of one that is not, gets the bytes elsewhere.
+    pub fn is_in_use(&self, directory: usize) -> bool {
+        self.inner.dirs.get(directory).is_some_and(|dir| dir.is_readable())
     }
 
     /// How full the tiers are.

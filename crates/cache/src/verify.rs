@@ -65,10 +65,27 @@ impl RecordBytes {
 
 /// Reads `buf.len()` bytes of the file at `offset` and checks every chunk that they touch.
 pub(crate) fn read_verified(source: &impl Source, offset: u64, buf: &mut [u8]) -> Result<(), Fault> {
+    read_told(source, offset, buf, &mut |_, _| {})
+}
+
+/// The same, with what [`piece_checksums`] gives of the range: whole chunks are not summed up a second time.
+pub(crate) fn read_summed(source: &impl Source, offset: u64, buf: &mut [u8]) -> Result<Vec<u32>, Fault> {
+    let mut sums = Vec::with_capacity((buf.len() as u64).div_ceil(CHUNK) as usize + 1);
+    read_told(source, offset, buf, &mut |whole, piece| sums.push(whole.unwrap_or_else(|| crc32c(piece))))?;
+    Ok(sums)
+}
+
+/// Tells of each piece of a chunk its bytes, and the checksum when it is a whole one.
+fn read_told(
+    source: &impl Source,
+    offset: u64,
+    buf: &mut [u8],
+    tell: &mut impl FnMut(Option<u32>, &[u8]),
+) -> Result<(), Fault> {
     let mut rest = buf;
     for part in page_parts(source.header(), offset..offset + rest.len() as u64) {
         let (head, tail) = rest.split_at_mut((part.end - part.start) as usize);
-        read_in_page(source, part, head)?;
+        read_in_page(source, part, head, tell)?;
         rest = tail;
     }
     Ok(())
@@ -171,7 +188,12 @@ impl PageSums {
 }
 
 /// Reads `part`, which lies in one page, into `buf` of its length.
-fn read_in_page(source: &impl Source, part: Range<u64>, buf: &mut [u8]) -> Result<(), Fault> {
+fn read_in_page(
+    source: &impl Source,
+    part: Range<u64>,
+    buf: &mut [u8],
+    tell: &mut impl FnMut(Option<u32>, &[u8]),
+) -> Result<(), Fault> {
     let page = PageSums::read(source, part.start)?;
     let record = page.record(source.header())?;
     let place = |range: &Range<u64>| (range.start - part.start) as usize..(range.end - part.start) as usize;
@@ -186,11 +208,13 @@ fn read_in_page(source: &impl Source, part: Range<u64>, buf: &mut [u8]) -> Resul
     let mut scratch = [0; CHECKSUM_CHUNK];
     for piece in chunk_parts(part.clone()) {
         let chunk = page.chunk(&record, piece.start);
-        if piece != chunk.range {
+        let whole = piece == chunk.range;
+        if !whole {
             buf[place(&piece)].copy_from_slice(page.read_piece(source, &chunk, &piece, &mut scratch)?);
         } else if crc32c(&buf[place(&piece)]) != chunk.checksum {
             return Err(page.fault(None));
         }
+        tell(whole.then_some(chunk.checksum), &buf[place(&piece)]);
     }
     Ok(())
 }

@@ -3,7 +3,6 @@
 use super::Inner;
 use crate::{
     dir::Dir,
-    gate::Pass,
     index::{ExtentKey, Handle},
     policy::{self, Queue, Verdict},
 };
@@ -19,7 +18,7 @@ const STALE_MAX: usize = 4096;
 /// What becomes of an evicted extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum How {
-    /// It moves to a slower tier if one has room. Only for who holds no gate.
+    /// It moves to a slower tier if one has room.
     Demote,
     /// It goes.
     Drop,
@@ -34,8 +33,8 @@ enum Look {
 }
 
 impl Inner {
-    /// Evicts one extent from a directory; false when none can go. Who is inside a gate says so, so that extents of that file may go too.
-    pub(crate) fn evict_one(&self, dir: &Arc<Dir>, how: How, inside: Option<&Pass<'_>>) -> bool {
+    /// Evicts one extent from a directory; false when none can go. Must not be called with a gate held.
+    pub(crate) fn evict_one(self: &Arc<Self>, dir: &Arc<Dir>, how: How) -> bool {
         if !dir.is_readable() {
             return false;
         }
@@ -63,7 +62,7 @@ impl Inner {
                         dir.policy.lock().evicted(queue, key.fingerprint());
                         return true;
                     }
-                    if self.drop_extent(dir, key, handle, inside) {
+                    if self.drop_extent(dir, key, handle) {
                         self.counters.evicted_bytes.add(bytes);
                         dir.policy.lock().evicted(queue, key.fingerprint());
                         return true;
@@ -81,7 +80,7 @@ impl Inner {
         let Some(entry) = shard.get(handle) else {
             return Look::Gone;
         };
-        if !entry.is_idle() || self.is_pinned(entry.key().file.inode) {
+        if !entry.is_idle() {
             return Look::Busy;
         }
         match policy::judge(queue, entry.frequency()) {
@@ -97,17 +96,9 @@ impl Inner {
     }
 
     /// Removes an idle extent and gives its space back. False when it is in use.
-    fn drop_extent(&self, dir: &Arc<Dir>, key: ExtentKey, handle: Handle, inside: Option<&Pass<'_>>) -> bool {
-        let entered;
-        let pass = match inside.filter(|pass| pass.file() == key.file) {
-            Some(pass) => pass,
-            None => {
-                entered = self.gates.try_enter(key.file);
-                match &entered {
-                    Some(pass) => pass,
-                    None => return false,
-                }
-            }
+    fn drop_extent(&self, dir: &Arc<Dir>, key: ExtentKey, handle: Handle) -> bool {
+        let Some(pass) = &self.gates.try_enter(key.file, dir) else {
+            return false;
         };
         let file = match self.try_file_in(pass, dir) {
             Ok(Some(file)) => file,
@@ -141,14 +132,14 @@ impl Inner {
     }
 
     /// Moves an extent to the fastest of the slower tiers that has room.
-    fn demote(&self, dir: &Arc<Dir>, key: ExtentKey, handle: Handle, bytes: u64) -> bool {
+    fn demote(self: &Arc<Self>, dir: &Arc<Dir>, key: ExtentKey, handle: Handle, bytes: u64) -> bool {
         let space = bytes + crate::geometry::EXTENT_OVERHEAD;
         let mut below = (dir.tier + 1..self.tier_count).flat_map(|tier| self.writable_dirs(tier, key.file));
         let Some(to) = below.find(|to| to.reserve(space)) else {
             return false;
         };
         self.ring_if_high(to);
-        let moved = self.move_extent(key, handle, to, space, Queue::Small);
+        let moved = self.move_beside(key, handle, dir, to, space, Queue::Small);
         if moved {
             self.counters.demoted_bytes.add(bytes);
         }

@@ -1,4 +1,4 @@
-//! Opening, making and unlinking cached files. All of it under the file's gate.
+//! Opening, making and unlinking cached files. All of it under the file's gate in the directory.
 
 use super::Inner;
 use crate::{
@@ -10,9 +10,10 @@ use crate::{
     layout,
     open_files::OpenFile,
     sidecar::{HEADER_LEN, Header},
+    waits::Wait,
 };
 use forebay_base::FileId;
-use std::{io, sync::Arc, sync::atomic::Ordering::Relaxed};
+use std::{fs::File, io, path::Path, sync::Arc, sync::atomic::Ordering::Relaxed};
 
 impl Inner {
     /// The file in a directory, opened if it is there.
@@ -42,6 +43,7 @@ impl Inner {
         if !dir.is_readable() {
             return Ok(None);
         }
+        debug_assert!(pass.is_for(dir));
         open_from_disk(pass.file(), dir).inspect_err(|error| dir.note_read_error(error))
     }
 
@@ -69,7 +71,7 @@ impl Inner {
 
     /// Unlinks a file. Who holds it keeps its bytes, and their space counts until they let go.
     pub(crate) fn retire(&self, pass: &Pass<'_>, file: &Arc<OpenFile>) {
-        debug_assert_eq!(pass.file(), file.file());
+        debug_assert!(pass.file() == file.file() && pass.is_for(&file.dir));
         file.set_retired();
         // Claims reach no further than the checksum file: it is made long enough before.
         for extent in 0..file.extents().unwrap_or(0) {
@@ -90,18 +92,18 @@ impl Inner {
         file.set_retired();
         self.open.remove(file);
         // The checksum file first: data without checksums is nothing.
-        let removed = disk::remove(&file.paths.sums).and_then(|()| disk::remove(&file.paths.data));
-        if let Err(error) = removed {
+        if let Err(error) = remove_both(&file.dir, &file.paths) {
             file.dir.note_write_error(&error);
         }
     }
 
     /// Unlinks a file that has no pages left and that nobody is about to fill.
     pub(crate) fn tidy(&self, pass: &Pass<'_>, file: &Arc<OpenFile>) {
-        if file.is_leased() || file.is_retired() || !matches!(disk::next_data(&file.data, 0), Ok(None)) {
+        if file.is_leased() || file.is_retired() {
             return;
         }
-        if !self.has_entries(file) {
+        let data = disk::next_data(&file.dir.at_disk(), &file.data, 0);
+        if matches!(data, Ok(None)) && !self.has_entries(file) {
             self.retire(pass, file);
         }
     }
@@ -121,22 +123,27 @@ impl Inner {
     }
 }
 
+/// The checksum file first: data without checksums is nothing.
+fn remove_both(dir: &Dir, paths: &layout::Paths) -> io::Result<()> {
+    disk::remove(&dir.at_disk(), &paths.sums)?;
+    disk::remove(&dir.at_disk(), &paths.data)
+}
+
 /// Opens both files and reads the header. What is damaged or incomplete is removed and not there.
 fn open_from_disk(id: FileId, dir: &Arc<Dir>) -> io::Result<Option<OpenFile>> {
-    let paths = layout::paths(&dir.path, id);
-    let Some(sums) = if_there(disk::open(&paths.sums))? else {
+    let (paths, wait) = (layout::paths(&dir.path, id), &dir.at_disk());
+    let Some(sums) = if_there(disk::open(wait, &paths.sums))? else {
         return Ok(None);
     };
-    let data = if_there(disk::open(&paths.data))?;
+    let data = if_there(disk::open(wait, &paths.data))?;
     let mut bytes = [0; HEADER_LEN];
-    let header = match disk::read_at(&paths.sums, &sums, &mut bytes, 0) {
+    let header = match disk::read_at(wait, &paths.sums, &sums, &mut bytes, 0) {
         Ok(()) => Header::decode(&bytes).filter(|header| header.file == id),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
         Err(error) => return Err(error),
     };
     let (Some(data), Some(header)) = (data, header) else {
-        disk::remove(&paths.sums)?;
-        disk::remove(&paths.data)?;
+        remove_both(dir, &paths)?;
         return Ok(None);
     };
     Ok(Some(OpenFile::new(header, dir.clone(), paths, data, sums)))
@@ -151,32 +158,43 @@ fn if_there<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
 
 fn create_on_disk(header: Header, dir: &Arc<Dir>) -> io::Result<OpenFile> {
     let paths = layout::paths(&dir.path, header.file);
-    let made = make_files(&header, &paths);
-    match made {
+    match make_files(&header, dir, &paths) {
         Ok((data, sums)) => Ok(OpenFile::new(header, dir.clone(), paths, data, sums)),
         Err(error) => {
             // The first error is the one to tell.
-            let _ = disk::remove(&paths.sums);
-            let _ = disk::remove(&paths.data);
+            let _ = remove_both(dir, &paths);
             Err(error)
         }
     }
 }
 
-fn make_files(header: &Header, paths: &layout::Paths) -> io::Result<(std::fs::File, std::fs::File)> {
-    let data = match disk::create(&paths.data) {
+/// What it lies in is made when the directory is attached. If that is gone, somebody has removed the whole: nothing of it is made again without its
+/// marker.
+fn make_leaf(wait: &Wait<'_>, leaf: &Path) -> io::Result<()> {
+    match disk::make_dir(wait, leaf) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(&paths.leaf)?;
-            disk::create(&paths.data)?
+            Err(io::Error::other("somebody has removed the cache directory"))
+        }
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn make_files(header: &Header, dir: &Dir, paths: &layout::Paths) -> io::Result<(File, File)> {
+    let wait = &dir.at_disk();
+    let data = match disk::create(wait, &paths.data) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_leaf(wait, &paths.leaf)?;
+            disk::create(wait, &paths.data)?
         }
         // Left by a process that died before it made the checksum file.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            disk::remove(&paths.data)?;
-            disk::create(&paths.data)?
+            disk::remove(wait, &paths.data)?;
+            disk::create(wait, &paths.data)?
         }
         other => other?,
     };
-    let sums = disk::create(&paths.sums)?;
-    disk::write_at(&paths.sums, &sums, &header.encode(), 0)?;
+    let sums = disk::create(wait, &paths.sums)?;
+    disk::write_at(wait, &paths.sums, &sums, &header.encode(), 0)?;
     Ok((data, sums))
 }

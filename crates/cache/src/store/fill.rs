@@ -5,6 +5,7 @@
 use super::{Inner, evict::How};
 use crate::{
     FileMeta, Reservation,
+    chores::Chore,
     dir::Dir,
     gate::Pass,
     geometry::{EXTENT_OVERHEAD, Geometry, bits, set_bits, space_of},
@@ -15,6 +16,7 @@ use crate::{
 };
 use forebay_base::{FileId, checksum::chunk_checksums};
 use std::{
+    io,
     ops::Range,
     sync::{
         Arc,
@@ -75,16 +77,14 @@ impl Inner {
             return Some(reservation);
         }
         self.load(file);
-        let pass = self.gates.enter(file);
         let mut lacking = false;
         for (extent, wanted) in extents(geometry, pages.start..end) {
-            match self.claim(&pass, &reservation, ExtentKey { file, extent }, wanted) {
+            match self.claim(&reservation, ExtentKey { file, extent }, wanted) {
                 Claim::Claimed(part) => reservation.parts.push(part),
                 Claim::Nothing => {}
                 Claim::NoSpace => lacking = true,
             }
         }
-        drop(pass);
         if lacking && reservation.parts.is_empty() {
             self.counters.refused.add(1);
             return None;
@@ -92,14 +92,14 @@ impl Inner {
         Some(reservation)
     }
 
-    fn claim(&self, pass: &Pass<'_>, reservation: &Reservation, key: ExtentKey, wanted: u64) -> Claim {
+    fn claim(self: &Arc<Self>, reservation: &Reservation, key: ExtentKey, wanted: u64) -> Claim {
         let mut failed = 0;
         for _ in 0..TRIES {
             let plan = match self.look(reservation, &key, wanted) {
                 Look::Plan(plan) => plan,
                 Look::Nothing => return Claim::Nothing,
                 Look::OtherGeometry => {
-                    self.retire_everywhere(pass);
+                    self.drop_file(key.file);
                     continue;
                 }
                 Look::Lost(handle) => {
@@ -107,10 +107,12 @@ impl Inner {
                     continue;
                 }
             };
-            let Some(dir) = self.space_for(pass, &plan, failed) else {
+            let Some(dir) = self.space_for(key.file, &plan, failed) else {
                 return Claim::NoSpace;
             };
-            let file = self.file_reaching(pass, &dir, reservation.geometry, key.extent);
+            // None, and a directory is out of use by now: another is looked for.
+            let pass = self.gates.enter(key.file, &dir);
+            let file = pass.as_ref().and_then(|pass| self.file_reaching(pass, &dir, reservation.geometry, key.extent));
             match file.map(|file| self.enter_claim(&plan, &key, file)) {
                 Some(Some(part)) => return Claim::Claimed(part),
                 // The extent has changed since it was looked at.
@@ -146,15 +148,14 @@ impl Inner {
     }
 
     /// Reserves the space of a plan in the directory that shall have the extent: none of those whose bits are set in `failed`.
-    fn space_for(&self, pass: &Pass<'_>, plan: &Plan, failed: u128) -> Option<Arc<Dir>> {
-        let file = pass.file();
+    fn space_for(self: &Arc<Self>, file: FileId, plan: &Plan, failed: u128) -> Option<Arc<Dir>> {
         let may = |dir: &&Arc<Dir>| dir.is_writable() && failed >> dir.number & 1 == 0;
         if let Some((_, dir)) = plan.existing {
             let dir = Some(self.dir(dir)).filter(may)?;
-            let fits = dir.reserve(plan.space) || self.make_room(pass, dir, plan.space);
+            let fits = dir.reserve(plan.space) || self.make_room(dir, plan.space);
             return fits.then(|| dir.clone());
         }
-        if !self.room_in_index(pass) {
+        if !self.room_in_index(file) {
             return None;
         }
         let is_leased = |dir: &&Arc<Dir>| self.open.get(file, dir.number).is_some_and(|open| open.is_leased());
@@ -168,12 +169,12 @@ impl Inner {
         }
         // Everything is full: the slowest tier lets go of something. The faster ones are being emptied into it in the background.
         let mut slowest_first = (0..self.tier_count).rev().flat_map(tier_dirs);
-        let dir = slowest_first.find(|dir| self.make_room(pass, dir, plan.space))?;
+        let dir = slowest_first.find(|dir| self.make_room(dir, plan.space))?;
         Some(dir.clone())
     }
 
     /// Evicts until `space` bytes are reserved; whether they are.
-    fn make_room(&self, pass: &Pass<'_>, dir: &Arc<Dir>, space: u64) -> bool {
+    fn make_room(self: &Arc<Self>, dir: &Arc<Dir>, space: u64) -> bool {
         if !dir.could_hold(space) {
             return false;
         }
@@ -182,7 +183,7 @@ impl Inner {
             if dir.reserve(space) {
                 return true;
             }
-            if !self.evict_one(dir, How::Drop, Some(pass)) {
+            if !self.evict_one(dir, How::Drop) {
                 return false;
             }
         }
@@ -190,14 +191,14 @@ impl Inner {
     }
 
     /// The index is bounded too: whether it takes one more extent, after an eviction if need be.
-    fn room_in_index(&self, pass: &Pass<'_>) -> bool {
+    fn room_in_index(self: &Arc<Self>, file: FileId) -> bool {
         let is_full = || self.index.len() >= self.settings.extents_max;
         if !is_full() {
             return true;
         }
         let tiers = (0..self.tier_count).rev();
-        let mut dirs = tiers.flat_map(|tier| self.writable_dirs(tier, pass.file()));
-        dirs.any(|dir| self.evict_one(dir, How::Drop, Some(pass)) && !is_full())
+        let mut dirs = tiers.flat_map(|tier| self.writable_dirs(tier, file));
+        dirs.any(|dir| self.evict_one(dir, How::Drop) && !is_full())
     }
 
     /// The file, its checksum file long enough for an extent: so that whoever retires the file finds all claims.
@@ -281,17 +282,35 @@ impl Inner {
     }
 
     /// Ends the claim of a page that was written in part, or without its record. What it has taken on the disk is punched, or counts until the
-    /// file goes. Nobody reads it: it was never valid, and is claimed still.
+    /// file goes. It was never valid, and is claimed still; but a client with a lease may have checked chunks of an earlier copy, which was damaged
+    /// elsewhere: under it their bytes stay until the lease ends.
     fn undo(&self, part: &Part, page: u32, reservation: &Reservation) {
         let (file, geometry) = (&part.file, reservation.geometry);
-        let start = geometry.page_offset(page);
-        if let Err(error) = file.dir.punch(&file.data, start..start + geometry.page_size() as u64) {
+        // Leases begin within the gate.
+        let pass = self.gates.enter(part.key.file, &file.dir);
+        if let Err(error) = self.punch_undone(pass.as_ref(), part, page, geometry) {
             tracing::warn!(file = %file.file(), page, dir = %file.dir.path.display(), %error, "the space of a page that was not written stays taken");
             let space = reservation.space_of(page);
             file.dir.found(space);
             file.orphaned.fetch_add(space, Relaxed);
         }
+        drop(pass);
         self.give_back(part, 1 << geometry.slot_of(page), reservation);
+    }
+
+    fn punch_undone(&self, pass: Option<&Pass<'_>>, part: &Part, page: u32, geometry: Geometry) -> io::Result<()> {
+        let (file, start) = (&part.file, geometry.page_offset(page));
+        if pass.is_none() {
+            // The directory is out of use: its keeper does it when it is back.
+            let chore = Chore::GiveBack { file: file.clone(), extent: part.key.extent, space: 0 };
+            file.dir.leave(chore);
+            return Ok(());
+        }
+        if file.is_leased() {
+            file.defer(part.key.extent, 0);
+            return Ok(());
+        }
+        file.dir.punch(&file.data, start..start + geometry.page_size() as u64)
     }
 
     /// Makes a written page readable; `space` of the `reserved` bytes are taken.
@@ -316,7 +335,7 @@ impl Inner {
         Written::Yes
     }
 
-    /// Ends the claim of the pages `pages` of a part: they were not written.
+    /// Ends the claim of the pages `pages` of a part: they were not written. Never waits: an empty file is the keeper's to unlink.
     pub(crate) fn give_back(&self, part: &Part, pages: u64, reservation: &Reservation) {
         let geometry = reservation.geometry;
         let each = set_bits(pages).map(|slot| reservation.space_of(geometry.page_at(part.key.extent, slot)));
@@ -332,8 +351,7 @@ impl Inner {
         let entry = shard.remove(part.handle);
         drop(shard);
         part.file.dir.release(self.uncount(&entry));
-        let pass = self.gates.enter(part.key.file);
-        self.tidy(&pass, &part.file);
+        part.file.dir.leave(Chore::Tidy(part.file.clone()));
     }
 }
 

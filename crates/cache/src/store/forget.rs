@@ -2,6 +2,7 @@
 
 use super::Inner;
 use crate::{
+    disk,
     gate::Pass,
     geometry::{bits, set_bits, space_of},
     index::ExtentKey,
@@ -20,15 +21,12 @@ use std::{
 impl Inner {
     /// Forgets a file version, except in directories that are out of use: there it comes back with them, and ages.
     pub(crate) fn drop_file(&self, file: FileId) {
-        let pass = self.gates.enter(file);
-        self.retire_everywhere(&pass);
-    }
-
-    /// Unlinks a file version in all directories.
-    pub(crate) fn retire_everywhere(&self, pass: &Pass<'_>) {
         for dir in &self.dirs {
-            if let Some(file) = self.file_in_for_now(pass, dir) {
-                self.retire(pass, &file);
+            let Some(pass) = self.gates.enter(file, dir) else {
+                continue;
+            };
+            if let Some(file) = self.file_in_for_now(&pass, dir) {
+                self.retire(&pass, &file);
             }
         }
     }
@@ -36,11 +34,10 @@ impl Inner {
     pub(crate) fn drop_inode(&self, inode: InodeId) {
         let mut versions = HashSet::new();
         for dir in self.dirs.iter().filter(|dir| dir.is_readable()) {
-            let Ok(entries) = std::fs::read_dir(layout::leaf_of(&dir.path, inode)) else {
+            let Ok(names) = disk::names_in(&dir.at_disk(), &layout::leaf_of(&dir.path, inode)) else {
                 continue;
             };
-            let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-            let files = names.filter_map(|name| layout::parse_name(&name).map(|(file, _)| file));
+            let files = names.iter().filter_map(|name| layout::parse_name(name).map(|(file, _)| file));
             versions.extend(files.filter(|file| file.inode == inode));
         }
         for file in versions {
@@ -51,12 +48,12 @@ impl Inner {
     pub(crate) fn drop_page(&self, file: FileId, page: u32) {
         self.load(file);
         for dir in &self.dirs {
-            let open = {
-                let pass = self.gates.enter(file);
-                self.file_in_for_now(&pass, dir)
+            // One pass over both: a file opened for one look knows of no lease that another begins.
+            let Some(pass) = self.gates.enter(file, dir) else {
+                continue;
             };
-            if let Some(open) = open {
-                self.drop_page_of(&open, page, 0);
+            if let Some(open) = self.file_in_for_now(&pass, dir) {
+                self.drop_page_of(&pass, &open, page, 0);
             }
         }
     }
@@ -73,16 +70,19 @@ impl Inner {
             }
         }
         self.counters.damaged_pages.add(1);
-        // The reader who found out has it pinned.
-        self.drop_page_of(file, fault.page, 1);
+        // A directory that is out of use keeps it, and whoever reads it when it is back finds out again.
+        if let Some(pass) = self.gates.enter(file.file(), &file.dir) {
+            // The reader who found out has it pinned.
+            self.drop_page_of(&pass, file, fault.page, 1);
+        }
     }
 
     /// Makes one page of a file missing. Its bytes stay where they are when there are other readers than the `own_pins`; whoever claims the page writes the right
     /// ones over them. No reader can take damaged bytes for good ones, before or after.
-    fn drop_page_of(&self, file: &Arc<OpenFile>, page: u32, own_pins: u32) {
+    fn drop_page_of(&self, pass: &Pass<'_>, file: &Arc<OpenFile>, page: u32, own_pins: u32) {
+        debug_assert!(pass.file() == file.file() && pass.is_for(&file.dir));
         let geometry = file.geometry();
         let (extent, slot) = (geometry.extent_of(page), geometry.slot_of(page));
-        let _pass = self.gates.enter(file.file());
         if file.is_retired() {
             return;
         }
@@ -114,7 +114,7 @@ impl Inner {
         let start = geometry.page_offset(page);
         let punched = blanked.and_then(|()| {
             if file.is_leased() {
-                file.deferred.lock().push((extent, 0));
+                file.defer(extent, 0);
             } else if !others_read {
                 file.dir.punch(&file.data, start..start + geometry.page_size() as u64)?;
             }
@@ -166,7 +166,7 @@ impl Inner {
             return self.give_back_extent(pass, file, extent, space);
         }
         if file.is_leased() {
-            file.deferred.lock().push((extent, space));
+            file.defer(extent, space);
             return;
         }
         if let Err(error) = self.punch_unused(file, extent) {
@@ -177,11 +177,11 @@ impl Inner {
 
     /// Gives the space of an extent back that no entry names: now, or when the last lease of the file ends.
     pub(crate) fn give_back_extent(&self, pass: &Pass<'_>, file: &Arc<OpenFile>, extent: u32, space: u64) {
-        debug_assert_eq!(pass.file(), file.file());
+        debug_assert!(pass.file() == file.file() && pass.is_for(&file.dir));
         // Blank records first: no valid record may name a hole.
         let blank = file.blank_records(extent);
         if file.is_leased() {
-            file.deferred.lock().push((extent, space));
+            file.defer(extent, space);
             return;
         }
         if let Err(error) = blank.and_then(|()| file.punch(extent)) {

@@ -10,7 +10,7 @@ use crate::{
     open_files::OpenFiles,
     policy::Queue,
 };
-use forebay_base::{FileId, InodeId};
+use forebay_base::FileId;
 use parking_lot::{Condvar, Mutex};
 use std::{
     collections::HashSet,
@@ -35,11 +35,11 @@ pub(crate) struct Inner {
     pub(crate) gates: Gates,
     pub(crate) counters: Counters,
     pub(crate) stopped: AtomicBool,
+    pub(crate) watch_ended: AtomicBool,
     pub(crate) leases: AtomicUsize,
+    pub(crate) leases_max: usize,
     /// Rung when a directory has been scanned.
     pub(crate) scan_ended: (Mutex<()>, Condvar),
-    pinned: Mutex<HashSet<InodeId>>,
-    pinned_len: AtomicUsize,
 }
 
 impl Inner {
@@ -59,14 +59,14 @@ impl Inner {
             dirs,
             tier_count: settings.tiers.len(),
             index: Index::new(),
-            open: OpenFiles::new(open_files_max(settings.open_files_max)),
+            open: OpenFiles::new(open_files_max(settings.open_files_max, descriptors())),
+            leases_max: leases_max(settings.leases_max, descriptors()),
             gates: Gates::new(),
             counters: Counters::new(),
             stopped: AtomicBool::new(false),
+            watch_ended: AtomicBool::new(false),
             leases: AtomicUsize::new(0),
             scan_ended: Default::default(),
-            pinned: Mutex::default(),
-            pinned_len: AtomicUsize::new(0),
             settings,
         })
     }
@@ -98,40 +98,22 @@ impl Inner {
         entry.bytes as u64 + EXTENT_OVERHEAD
     }
 
-    pub(crate) fn pin_inode(&self, inode: InodeId) -> bool {
-        let mut pinned = self.pinned.lock();
-        if pinned.len() >= self.settings.pinned_inodes_max && !pinned.contains(&inode) {
-            return false;
-        }
-        pinned.insert(inode);
-        self.pinned_len.store(pinned.len(), Relaxed);
-        true
-    }
-
-    pub(crate) fn unpin_inode(&self, inode: InodeId) {
-        let mut pinned = self.pinned.lock();
-        pinned.remove(&inode);
-        self.pinned_len.store(pinned.len(), Relaxed);
-    }
-
-    pub(crate) fn is_pinned(&self, inode: InodeId) -> bool {
-        self.pinned_len.load(Relaxed) > 0 && self.pinned.lock().contains(&inode)
-    }
-
     pub(crate) fn usage(&self) -> Vec<TierUsage> {
         let mut tiers: Vec<TierUsage> = self
             .settings
             .tiers
             .iter()
-            .map(|tier| TierUsage { kind: tier.kind, capacity: 0, used: 0, pages: 0 })
+            .map(|tier| TierUsage { kind: tier.kind, capacity: 0, used: 0, quota: 0, other: 0, pages: 0 })
             .collect();
         for dir in &self.dirs {
             let tier = &mut tiers[dir.tier];
-            let (used, limit) = dir.used_and_limit();
-            tier.used += used;
             tier.pages += dir.pages.load(Relaxed).max(0) as u64;
             if dir.is_readable() {
-                tier.capacity += limit;
+                let (used, capacity) = dir.used_and_capacity();
+                tier.used += used;
+                tier.capacity += capacity;
+                tier.quota += dir.quota;
+                tier.other += dir.other();
             }
         }
         tiers
@@ -174,9 +156,40 @@ fn check(settings: &Settings) -> Result<(), OpenError> {
     }
 }
 
-/// As many files of two descriptors each as the process may open, a quarter of its descriptors left aside for leases.
-fn open_files_max(wanted: usize) -> usize {
+/// Descriptors that are ours; none: as many as we like.
+fn descriptors() -> Option<u64> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let ours = limit.map_or(u64::MAX, |limit| limit.saturating_sub(DESCRIPTORS_FOR_OTHERS) / 8 * 3);
-    wanted.min(usize::try_from(ours).unwrap_or(usize::MAX)).max(16)
+    limit.map(|limit| limit.saturating_sub(DESCRIPTORS_FOR_OTHERS))
+}
+
+/// As many files of two descriptors each as the process may open, a quarter of its descriptors left aside for leases.
+fn open_files_max(wanted: usize, descriptors: Option<u64>) -> usize {
+    at_most(wanted, descriptors.map(|ours| ours / 8 * 3)).max(16)
+}
+
+/// As many leases as fit into that quarter, of four descriptors each: the client's two, and those of a file that stays open for it.
+fn leases_max(wanted: usize, descriptors: Option<u64>) -> usize {
+    at_most(wanted, descriptors.map(|ours| ours / 4 / 4))
+}
+
+fn at_most(wanted: usize, max: Option<u64>) -> usize {
+    max.and_then(|max| usize::try_from(max).ok()).map_or(wanted, |max| wanted.min(max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_leases_fit_into_the_descriptors() {
+        for limit in [0, 100, 768, 3840, 65_280, 1 << 20] {
+            let (files, leases) = (open_files_max(4096, Some(limit)), leases_max(16_384, Some(limit)));
+            assert!(
+                2 * files as u64 + 4 * leases as u64 <= limit.max(32),
+                "{files} files and {leases} leases in {limit}"
+            );
+        }
+        assert_eq!((open_files_max(4096, None), leases_max(16_384, None)), (4096, 16_384));
+        assert_eq!(leases_max(16_384, Some(1 << 20)), 16_384);
+    }
 }

@@ -1,58 +1,117 @@
 //! The threads in the background, one for each directory, so that a slow disk holds up no other: scanning it after the start, keeping some of it free,
-//! bringing promoted extents in, trying it again when it is broken.
+//! bringing promoted extents in, trying it again when it is broken, and doing what is left to it by those who may not wait ([`Chore`]).
 
 use super::{Inner, evict::How};
 use crate::{
     OpenError,
+    chores::Chore,
     dir::Dir,
+    disk,
     geometry::EXTENT_OVERHEAD,
     index::Handle,
     layout::{self, LEAVES},
+    open_files::OpenFile,
     policy::Queue,
+    waits::TICKS,
 };
 use forebay_base::FileId;
 use metrics::gauge;
 use parking_lot::Mutex;
 use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::Ordering::Relaxed,
+        mpsc::{self, Receiver, Sender},
+    },
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Extents evicted before the keeper looks after its other duties.
 const EVICTIONS_A_ROUND: usize = 64;
 /// Evictions to let one promoted extent in.
 const EVICTIONS_FOR_PROMOTION: usize = 4;
+/// So often a thread that is to end is looked at.
+const JOIN_STEP: Duration = Duration::from_millis(1);
 /// How many probes pass between two notes of how much is taken.
 const PROBES_PER_NOTE: u32 = 8;
 
 /// The background threads; dropping it ends them.
 pub(crate) struct Keepers {
     inner: Arc<Inner>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Mutex<Vec<(Arc<Dir>, JoinHandle<()>)>>,
+    watch: Mutex<Option<JoinHandle<()>>>,
+    /// What became of the directories at the start.
+    attached: Mutex<Receiver<Attached>>,
 }
+
+/// The number of a directory that has been taken into use, or is broken; or must not be used.
+type Attached = (u8, Result<(), OpenError>);
 
 impl Keepers {
     pub(crate) fn start(inner: &Arc<Inner>) -> Result<Keepers, OpenError> {
-        let keepers = Keepers { inner: inner.clone(), threads: Mutex::default() };
+        let (tell, told) = mpsc::channel();
+        let keepers = Keepers {
+            inner: inner.clone(),
+            threads: Mutex::default(),
+            watch: Mutex::default(),
+            attached: Mutex::new(told),
+        };
+        let thread = std::thread::Builder::new().name("cache-watch".to_owned());
+        let watched = inner.clone();
+        *keepers.watch.lock() = Some(thread.spawn(move || watch(&watched)).map_err(OpenError::Threads)?);
         for dir in &inner.dirs {
-            let (inner, dir) = (inner.clone(), dir.clone());
-            let keeper = move || Keeper::new(&inner, &dir).run();
+            let (inner, kept, tell) = (inner.clone(), dir.clone(), tell.clone());
+            let keeper = move || Keeper::new(&inner, &kept).run(tell);
             let thread = std::thread::Builder::new().name(format!("cache-keeper-{}", keepers.threads.lock().len()));
             let handle = thread.spawn(keeper).map_err(OpenError::Threads)?;
-            keepers.threads.lock().push(handle);
+            keepers.threads.lock().push((dir.clone(), handle));
         }
         Ok(keepers)
     }
 
-    /// Ends the threads and waits for them.
+    /// Waits until the directories have been taken into use. One whose disk does not answer in time is broken, and joins when it has.
+    pub(crate) fn wait_until_attached(&self) -> Result<(), OpenError> {
+        let silence_max = self.inner.settings.silence_max;
+        let deadline = Instant::now() + silence_max;
+        let mut silent: Vec<&Arc<Dir>> = self.inner.dirs.iter().collect();
+        let mut refused: Option<(u8, OpenError)> = None;
+        while !silent.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok((number, attached)) = self.attached.lock().recv_timeout(left) else {
+                break;
+            };
+            silent.retain(|dir| dir.number != number);
+            if let Err(error) = attached
+                && refused.as_ref().is_none_or(|(first, _)| number < *first)
+            {
+                refused = Some((number, error));
+            }
+        }
+        silent.iter().filter(|dir| !dir.is_readable()).for_each(|dir| dir.fail_silent(silence_max));
+        refused.map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// Ends the threads and waits for them, but not for one whose disk does not answer, and for none longer than a disk may be silent.
     pub(crate) fn stop(&self) {
         self.inner.stopped.store(true, Relaxed);
         self.inner.dirs.iter().for_each(|dir| dir.ring());
-        for thread in self.threads.lock().drain(..) {
-            if thread.join().is_err() {
+        let deadline = Instant::now() + self.inner.settings.silence_max;
+        for (dir, thread) in self.threads.lock().drain(..) {
+            while !thread.is_finished() && !dir.is_silent() && Instant::now() < deadline {
+                std::thread::sleep(JOIN_STEP);
+            }
+            if !thread.is_finished() {
+                tracing::warn!(dir = %dir.path.display(), "the disk does not answer: stopping without it");
+            } else if thread.join().is_err() {
                 tracing::error!("a cache keeper thread has panicked");
             }
+        }
+        // Last: it is what tells which disks do not answer.
+        if let Some(watch) = self.watch.lock().take() {
+            self.inner.watch_ended.store(true, Relaxed);
+            watch.thread().unpark();
+            let _ = watch.join();
         }
     }
 }
@@ -63,8 +122,17 @@ impl Drop for Keepers {
     }
 }
 
+/// Finds out which disks do not answer. A thread of its own, since any other may be waiting for one of them.
+fn watch(inner: &Inner) {
+    let silence_max = inner.settings.silence_max;
+    while !inner.watch_ended.load(Relaxed) {
+        std::thread::park_timeout(silence_max / TICKS as u32);
+        inner.dirs.iter().for_each(|dir| dir.tick(silence_max));
+    }
+}
+
 struct Keeper<'a> {
-    inner: &'a Inner,
+    inner: &'a Arc<Inner>,
     dir: &'a Arc<Dir>,
     /// The leaf directory to scan next.
     leaf: u32,
@@ -73,15 +141,20 @@ struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    fn new(inner: &'a Inner, dir: &'a Arc<Dir>) -> Keeper<'a> {
+    fn new(inner: &'a Arc<Inner>, dir: &'a Arc<Dir>) -> Keeper<'a> {
         Keeper { inner, dir, leaf: 0, probe_at: Instant::now(), probes: 0 }
     }
 
-    fn run(mut self) {
+    fn run(mut self, tell: Sender<Attached>) {
+        let attached = self.dir.attach().inspect_err(|error| self.dir.refuse(error));
+        self.dir.measure(self.inner.settings.keep_free.bytes());
+        let _ = tell.send((self.dir.number, attached));
+        drop(tell);
         while !self.inner.is_stopped() {
             if Instant::now() >= self.probe_at {
                 self.probe();
             }
+            self.do_chores();
             let scanning = self.scan_step();
             let full = self.keep_free();
             self.promote();
@@ -89,7 +162,19 @@ impl<'a> Keeper<'a> {
                 self.dir.wait(self.probe_at.saturating_duration_since(Instant::now()));
             }
         }
+        self.dir.chores().end();
         self.note_usage();
+    }
+
+    /// Does what others have left. A directory that is out of use has them wait until it is back.
+    fn do_chores(&self) {
+        while self.dir.is_readable()
+            && !self.inner.is_stopped()
+            && let Some(chore) = self.dir.chores().next()
+        {
+            self.inner.do_chore(self.dir, chore);
+            self.dir.chores().done();
+        }
     }
 
     fn probe(&mut self) {
@@ -105,17 +190,18 @@ impl<'a> Keeper<'a> {
 
     fn publish(&self) {
         let labels = [("tier", self.dir.kind.to_string()), ("dir", self.dir.path.display().to_string())];
-        let (used, limit) = self.dir.used_and_limit();
+        let (used, capacity) = self.dir.used_and_capacity();
         gauge!("forebay_cache_used_bytes", &labels).set(used as f64);
-        gauge!("forebay_cache_capacity_bytes", &labels).set(limit as f64);
+        gauge!("forebay_cache_capacity_bytes", &labels).set(capacity as f64);
         gauge!("forebay_cache_pages", &labels).set(self.dir.pages.load(Relaxed) as f64);
         gauge!("forebay_cache_dir_healthy", &labels).set(if self.dir.is_writable() { 1.0 } else { 0.0 });
     }
 
     /// Notes how much is taken, for the time before the next start's scan is through.
     fn note_usage(&self) {
+        let used = self.dir.used_and_limit().0;
         if self.dir.is_writable()
-            && let Err(error) = layout::write_usage(&self.dir.path, self.dir.used_and_limit().0)
+            && let Err(error) = layout::write_usage(&self.dir.at_disk(), &self.dir.path, used)
         {
             self.dir.note_write_error(&error);
         }
@@ -152,10 +238,11 @@ impl<'a> Keeper<'a> {
         for _ in 0..EVICTIONS_A_ROUND {
             if self.inner.is_stopped()
                 || !self.inner.is_above(self.dir, settings.low_watermark)
-                || !self.inner.evict_one(self.dir, How::Demote, None)
+                || !self.inner.evict_one(self.dir, How::Demote)
             {
                 return false;
             }
+            self.do_chores();
         }
         true
     }
@@ -166,32 +253,51 @@ impl<'a> Keeper<'a> {
                 return;
             }
             self.inner.promote_extent(self.dir, file, handle);
+            self.do_chores();
         }
     }
 }
 
 impl Inner {
+    /// Does a chore, or puts it back when the directory is out of use by now.
+    fn do_chore(&self, dir: &Arc<Dir>, chore: Chore) {
+        let enter = |file: &OpenFile| self.gates.enter(file.file(), dir);
+        let done = match &chore {
+            Chore::Tidy(file) => enter(file).map(|pass| self.tidy(&pass, file)),
+            Chore::EndLease(file) => enter(file).map(|pass| self.end_lease(&pass, file)),
+            Chore::GiveBack { file, extent, space } => {
+                enter(file).map(|pass| self.give_back_copy(&pass, file, *extent, *space))
+            }
+            Chore::Close(_) => None,
+        };
+        match (chore, done) {
+            (Chore::Close(file), _) => disk::close(&dir.at_disk(), file),
+            (chore, None) => dir.chores().add(chore),
+            _ => {}
+        }
+    }
+
     /// Moves an extent into a faster tier's directory, if room can be made.
-    fn promote_extent(&self, dir: &Arc<Dir>, file: FileId, handle: Handle) {
-        let Some((key, bytes, tier)) = ({
+    fn promote_extent(self: &Arc<Self>, dir: &Arc<Dir>, file: FileId, handle: Handle) {
+        let Some((key, bytes, from)) = ({
             let mut shard = self.index.lock_handle(handle);
-            shard.get(handle).map(|entry| (entry.key(), entry.bytes as u64, self.dir(entry.dir).tier))
+            shard.get(handle).map(|entry| (entry.key(), entry.bytes as u64, self.dir(entry.dir)))
         }) else {
             return;
         };
         debug_assert_eq!(key.file, file);
         let space = bytes + EXTENT_OVERHEAD;
-        if tier <= dir.tier || !dir.could_hold(space) {
+        if from.tier <= dir.tier || !dir.could_hold(space) {
             return;
         }
         let mut evictions = 0;
         while !dir.reserve(space) {
-            if evictions == EVICTIONS_FOR_PROMOTION || !self.evict_one(dir, How::Demote, None) {
+            if evictions == EVICTIONS_FOR_PROMOTION || !self.evict_one(dir, How::Demote) {
                 return;
             }
             evictions += 1;
         }
-        if self.move_extent(key, handle, dir, space, Queue::Main) {
+        if self.move_beside(key, handle, from, dir, space, Queue::Main) {
             self.counters.promoted_bytes.add(bytes);
         }
     }

@@ -3,17 +3,19 @@
 use super::Inner;
 use crate::{
     FileMeta, Lease,
+    chores::Chore,
     dir::Dir,
     disk,
     gate::Pass,
     geometry::{EXTENT_OVERHEAD, Geometry, bits},
     index::{ExtentKey, Handle},
-    open_files::OpenFile,
+    open_files::{Held, OpenFile},
     policy::Queue,
 };
 use forebay_base::FileId;
 use std::{
     fs::File,
+    io,
     ops::Range,
     sync::{Arc, atomic::Ordering::SeqCst},
 };
@@ -26,7 +28,7 @@ const SAMPLE_EXTENTS: u32 = 1024;
 impl Inner {
     pub(crate) fn lease(self: &Arc<Self>, file: FileId, meta: FileMeta) -> Option<Lease> {
         let geometry = Geometry::new(meta.page_size)?;
-        let max = self.settings.leases_max;
+        let max = self.leases_max;
         let counted = self.leases.fetch_update(SeqCst, SeqCst, |leases| (leases < max).then_some(leases + 1));
         counted.ok()?;
         let lease = self.make_lease(file, meta, geometry);
@@ -38,23 +40,23 @@ impl Inner {
 
     fn make_lease(self: &Arc<Self>, id: FileId, meta: FileMeta, geometry: Geometry) -> Option<Lease> {
         self.load(id);
-        let pass = self.gates.enter(id);
         for dir in self.homes(id, meta, geometry) {
+            let Some(pass) = self.gates.enter(id, &dir) else {
+                continue;
+            };
             let Some(file) = self.file_or_new(&pass, &dir, geometry) else {
                 continue;
             };
             if let Some((data, sums)) = self.open_for_client(&pass, &file) {
                 file.leases.fetch_add(1, SeqCst);
-                return Some(Lease { inner: self.clone(), file, data, sums });
+                return Some(Lease { inner: self.clone(), file, data: Held::new(data), sums: Held::new(sums) });
             }
         }
         None
     }
 
     fn open_for_client(&self, pass: &Pass<'_>, file: &Arc<OpenFile>) -> Option<(File, File)> {
-        let opened =
-            disk::open_read_only(&file.paths.data).and_then(|data| Ok((data, disk::open_read_only(&file.paths.sums)?)));
-        opened
+        open_read_only(file)
             .map_err(|error| {
                 file.dir.note_read_error(&error);
                 self.tidy(pass, file);
@@ -91,17 +93,24 @@ impl Inner {
         (*best.1 > 0).then(|| &self.dirs[best.0])
     }
 
-    /// Ends a lease. With the last one, what was kept for it goes.
-    pub(crate) fn end_lease(&self, file: &Arc<OpenFile>) {
+    /// Ends a lease, as far as that goes without waiting; the rest is left to the keeper.
+    pub(crate) fn leave_lease(&self, lease: &mut Lease) {
         self.leases.fetch_sub(1, SeqCst);
-        let pass = self.gates.enter(file.file());
+        let dir = &lease.file.dir;
+        dir.leave(Chore::EndLease(lease.file.clone()));
+        lease.data.leave_to(dir);
+        lease.sums.leave_to(dir);
+    }
+
+    /// Ends a lease. With the last one, what was kept for it goes.
+    pub(crate) fn end_lease(&self, pass: &Pass<'_>, file: &Arc<OpenFile>) {
         if file.leases.fetch_sub(1, SeqCst) != 1 || file.is_retired() {
             return;
         }
-        for (extent, space) in std::mem::take(&mut *file.deferred.lock()) {
-            self.give_back_left(&pass, file, extent, space);
+        for (extent, space) in file.take_deferred() {
+            self.give_back_left(pass, file, extent, space);
         }
-        self.tidy(&pass, file);
+        self.tidy(pass, file);
     }
 
     /// Moves cached pages of a range into a leased file; whether all of the range is there then.
@@ -151,4 +160,9 @@ impl Inner {
     pub(crate) fn lease_count(&self) -> usize {
         self.leases.load(SeqCst)
     }
+}
+
+fn open_read_only(file: &OpenFile) -> io::Result<(File, File)> {
+    let wait = &file.dir.at_disk();
+    Ok((disk::open_read_only(wait, &file.paths.data)?, disk::open_read_only(wait, &file.paths.sums)?))
 }

@@ -2,7 +2,7 @@
 
 use super::Inner;
 use crate::{
-    Access, FileMeta, Run,
+    Access, FileMeta, Run, disk,
     geometry::{Geometry, bits, set_bits},
     index::{Entry, ExtentKey, Handle},
     open_files::OpenFile,
@@ -162,13 +162,14 @@ impl Inner {
 
     /// Opens the file of a pinned extent. One that cannot be opened loses the extent.
     fn open_pinned(&self, key: ExtentKey, handle: Handle, dir: u8) -> Option<Arc<OpenFile>> {
-        let pass = self.gates.enter(key.file);
+        let dir = self.dir(dir);
+        let pass = self.gates.enter(key.file, dir)?;
         if !self.index.is_live(handle) {
             return None;
         }
-        let dir = self.dir(dir);
         let file = self.file_in(&pass, dir);
-        if file.is_none() && dir.is_readable() && !crate::layout::paths(&dir.path, key.file).sums.exists() {
+        let sums = crate::layout::paths(&dir.path, key.file).sums;
+        if file.is_none() && dir.is_readable() && matches!(disk::exists(&dir.at_disk(), &sums), Ok(false)) {
             self.forget_vanished(handle);
         }
         file
@@ -262,8 +263,7 @@ impl Inner {
 
     /// How many extents of a file may be cached anywhere.
     fn extents_of(&self, file: FileId, geometry: Geometry) -> u32 {
-        let pass = self.gates.enter(file);
-        let files = self.dirs.iter().filter_map(|dir| self.file_in_for_now(&pass, dir));
+        let files = self.dirs.iter().filter_map(|dir| self.file_in_for_now(&self.gates.enter(file, dir)?, dir));
         let same = files.filter(|file| file.geometry() == geometry);
         same.filter_map(|file| file.extents().ok()).max().unwrap_or(0)
     }

@@ -5,7 +5,9 @@
 
 use super::Inner;
 use crate::{
+    chores::Chore,
     dir::Dir,
+    gate::Pass,
     geometry::{EXTENT_OVERHEAD, set_bits, space_of},
     index::{Entry, ExtentKey, Handle},
     open_files::OpenFile,
@@ -13,12 +15,18 @@ use crate::{
     verify::{self, Fault, RecordBytes},
 };
 use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::Ordering::Relaxed,
+        mpsc::{self, RecvTimeoutError},
+    },
     time::{Duration, Instant},
 };
 
 /// How long the switch waits for readers of the old copy.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// How often who waits for a move looks whether the disks answer.
+const LOOK_AGAIN_FOR_DISKS: Duration = Duration::from_millis(50);
 /// How often it looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// Bytes copied at a time.
@@ -68,6 +76,39 @@ impl Inner {
         }
     }
 
+    /// Like [`Inner::move_extent`] on a thread of its own, so that a keeper does not wait for the disk of another. A move that is left behind ends
+    /// when that disk has answered; meanwhile the directory is out of use, so there are no more of them than directories.
+    pub(crate) fn move_beside(
+        self: &Arc<Self>,
+        key: ExtentKey,
+        handle: Handle,
+        from: &Arc<Dir>,
+        to: &Arc<Dir>,
+        reserved: u64,
+        queue: Queue,
+    ) -> bool {
+        let (tell, told) = mpsc::channel();
+        let (inner, target) = (self.clone(), to.clone());
+        let work = move || {
+            let moved = inner.move_extent(key, handle, &target, reserved, queue);
+            // Before the keeper is told: it may be about to end, and with it the store.
+            drop((inner, target));
+            let _ = tell.send(moved);
+        };
+        if let Err(error) = std::thread::Builder::new().name("cache-move".to_owned()).spawn(work) {
+            tracing::warn!(%error, "no thread to move cached pages with");
+            to.release(reserved);
+            return false;
+        }
+        loop {
+            match told.recv_timeout(LOOK_AGAIN_FOR_DISKS) {
+                Ok(moved) => return moved,
+                Err(RecvTimeoutError::Timeout) if from.is_readable() && to.is_readable() => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
     fn start_move(&self, handle: Handle, to: &Dir, reserved: u64) -> Option<(u64, Arc<Dir>)> {
         let mut shard = self.index.lock_handle(handle);
         let entry = shard.get(handle)?;
@@ -104,9 +145,8 @@ impl Inner {
     }
 
     fn open_both(&self, key: &ExtentKey, from: &Arc<Dir>, to: &Arc<Dir>) -> Option<(Arc<OpenFile>, Arc<OpenFile>)> {
-        let pass = self.gates.enter(key.file);
-        let from = self.file_in(&pass, from)?;
-        let to = self.file_reaching(&pass, to, from.geometry(), key.extent)?;
+        let from = self.file_in(&self.gates.enter(key.file, from)?, from)?;
+        let to = self.file_reaching(&self.gates.enter(key.file, to)?, to, from.geometry(), key.extent)?;
         Some((from, to))
     }
 
@@ -214,12 +254,19 @@ impl Inner {
 
     /// Removes a copy of an extent, of `space` bytes, that no entry names.
     fn remove_copy(&self, key: &ExtentKey, file: &Arc<OpenFile>, space: u64) {
-        let pass = self.gates.enter(key.file);
+        match self.gates.enter(key.file, &file.dir) {
+            Some(pass) => self.give_back_copy(&pass, file, key.extent, space),
+            None => file.dir.leave(Chore::GiveBack { file: file.clone(), extent: key.extent, space }),
+        }
+    }
+
+    /// Gives back what an extent has left behind in a file.
+    pub(crate) fn give_back_copy(&self, pass: &Pass<'_>, file: &Arc<OpenFile>, extent: u32, space: u64) {
         if file.is_retired() {
             file.orphaned.fetch_add(space, Relaxed);
         } else {
-            self.give_back_left(&pass, file, key.extent, space);
-            self.tidy(&pass, file);
+            self.give_back_left(pass, file, extent, space);
+            self.tidy(pass, file);
         }
     }
 }

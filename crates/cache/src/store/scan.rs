@@ -5,6 +5,7 @@
 use super::Inner;
 use crate::{
     dir::Dir,
+    disk,
     gate::Pass,
     geometry::{EXTENT_OVERHEAD, space_of},
     index::{Entry, ExtentKey},
@@ -38,11 +39,15 @@ impl Inner {
         if !self.may_be_unloaded(file) {
             return;
         }
-        let pass = self.gates.enter(file);
         for dir in &self.dirs {
-            if dir.needs_load(file) {
-                self.load_from(&pass, dir);
-                dir.set_loaded(file);
+            if dir.needs_load(file)
+                && let Some(pass) = self.gates.enter(file, dir)
+            {
+                // Another may have loaded it meanwhile.
+                if dir.needs_load(file) {
+                    self.load_from(&pass, dir);
+                    dir.set_loaded(file);
+                }
             }
         }
     }
@@ -67,7 +72,7 @@ impl Inner {
             return Ok(());
         }
         let mut at = 0;
-        while let Some(data) = crate::disk::next_data(&file.data, at)? {
+        while let Some(data) = disk::next_data(&file.dir.at_disk(), &file.data, at)? {
             let Some(page) = geometry.page_of(data.start) else {
                 break;
             };
@@ -80,14 +85,14 @@ impl Inner {
 
     fn load_extents(&self, pass: &Pass<'_>, file: &Arc<OpenFile>) -> io::Result<()> {
         let geometry = file.geometry();
-        let data_len = file.data.metadata()?.len();
-        let sums_len = file.sums.metadata()?.len();
+        let data_len = disk::len(&file.dir.at_disk(), &file.data)?;
+        let sums_len = disk::len(&file.dir.at_disk(), &file.sums)?;
         let mut buf = Vec::new();
         let mut extent = 0;
         while extent < file.extents()? {
             let records = geometry.records_range(extent);
             // Blank stretches of the checksum file are holes.
-            match crate::disk::next_data(&file.sums, records.start)? {
+            match disk::next_data(&file.dir.at_disk(), &file.sums, records.start)? {
                 None => break,
                 Some(data) if data.start >= records.end => {
                     extent = ((data.start - geometry.records_range(0).start) / (records.end - records.start)) as u32;
@@ -134,24 +139,20 @@ impl Inner {
 
     /// One step of the scan: a leaf directory.
     pub(crate) fn scan_leaf(&self, dir: &Arc<Dir>, leaf: u32) {
-        let entries = match std::fs::read_dir(layout::leaf(&dir.path, leaf)) {
-            Ok(entries) => entries,
+        let files = match files_in_leaf(dir, leaf) {
+            Ok(files) => files,
             Err(error) => {
                 dir.note_read_error(&error);
                 return;
             }
         };
-        let mut files: HashMap<FileId, Vec<Part>> = HashMap::new();
-        for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
-            if let Some((file, part)) = layout::parse_name(&name) {
-                files.entry(file).or_default().push(part);
-            }
-        }
         for (file, parts) in files {
             if self.is_stopped() || !dir.is_readable() {
                 return;
             }
-            let pass = self.gates.enter(file);
+            let Some(pass) = self.gates.enter(file, dir) else {
+                return;
+            };
             if dir.needs_load(file) {
                 self.load_from(&pass, dir);
             }
@@ -164,12 +165,23 @@ impl Inner {
     /// Removes a data file that has no checksum file: its maker died in between. Under the file's gate.
     fn remove_orphan(&self, file: FileId, dir: &Dir) {
         let paths = layout::paths(&dir.path, file);
-        if matches!(paths.sums.try_exists(), Ok(false))
-            && let Err(error) = crate::disk::remove(&paths.data)
+        let wait = &dir.at_disk();
+        if matches!(disk::exists(wait, &paths.sums), Ok(false))
+            && let Err(error) = disk::remove(wait, &paths.data)
         {
             dir.note_write_error(&error);
         }
     }
+}
+
+fn files_in_leaf(dir: &Dir, leaf: u32) -> io::Result<HashMap<FileId, Vec<Part>>> {
+    let mut files: HashMap<FileId, Vec<Part>> = HashMap::new();
+    for name in disk::names_in(&dir.at_disk(), &layout::leaf(&dir.path, leaf))? {
+        if let Some((file, part)) = layout::parse_name(&name) {
+            files.entry(file).or_default().push(part);
+        }
+    }
+    Ok(files)
 }
 
 fn read_records(file: &OpenFile, extent: u32, bytes: &[u8], data_len: u64) -> Loaded {

@@ -1,11 +1,13 @@
 //! What the tests say: fill these pages, read this range, expect this much.
 
+use crate::store::inner::Inner;
 use crate::{Access, DirSettings, FileMeta, LocalFile, PageStore, Run, Settings, Stored, TierKind, TierSettings};
 use forebay_base::{ByteSize, FileId, InodeId, PageIndex};
 use std::{
     ops::Range,
     os::fd::AsFd,
     path::{Path, PathBuf},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -36,7 +38,22 @@ pub(super) fn pages_of(range: Range<u32>, length: u64) -> Range<u64> {
 pub(super) struct Fixture {
     pub(super) store: PageStore,
     pub(super) settings: Settings,
+    // After the store, which must have let go of it.
+    temp: Directories,
+}
+
+/// The directories of a store. A thread that waited for a disk outlives its store, and notes something when the disk has answered.
+struct Directories {
     temp: TempDir,
+    store: Weak<Inner>,
+}
+
+impl Drop for Directories {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            until("the threads of the store have ended", || self.store.strong_count() == 0);
+        }
+    }
 }
 
 impl Fixture {
@@ -60,6 +77,7 @@ impl Fixture {
         change(&mut settings);
         let store = PageStore::open(settings.clone()).unwrap();
         assert!(store.wait_until_scanned(Duration::from_secs(60)));
+        let temp = Directories { temp, store: Arc::downgrade(&store.inner) };
         Fixture { store, settings, temp }
     }
 
@@ -68,23 +86,21 @@ impl Fixture {
     }
 
     pub(super) fn dir(&self, number: usize) -> PathBuf {
-        self.temp.path().join(number.to_string())
+        self.temp.temp.path().join(number.to_string())
     }
 
     /// Closes the store and opens it again.
     pub(super) fn reopen(self) -> Fixture {
-        let Fixture { store, settings, temp } = self;
-        drop(store);
-        let store = PageStore::open(settings.clone()).unwrap();
-        Fixture { store, settings, temp }
+        self.reopen_after(|_| {})
     }
 
     /// Like [`Fixture::reopen`], with `change` done while it is closed.
     pub(super) fn reopen_after(self, change: impl FnOnce(&Path)) -> Fixture {
-        let Fixture { store, settings, temp } = self;
+        let Fixture { store, settings, mut temp } = self;
         drop(store);
-        change(temp.path());
+        change(temp.temp.path());
         let store = PageStore::open(settings.clone()).unwrap();
+        temp.store = Arc::downgrade(&store.inner);
         Fixture { store, settings, temp }
     }
 
@@ -109,6 +125,11 @@ impl Fixture {
 
     pub(super) fn used(&self) -> u64 {
         self.store.usage().iter().map(|tier| tier.used).sum()
+    }
+
+    /// Waits until the keepers have done what was left to them.
+    pub(super) fn settle(&self) {
+        until("the chores are done", || !self.store.inner.dirs.iter().any(|dir| dir.chores().are_pending()));
     }
 
     pub(super) fn cached_pages(&self, tier: usize) -> u64 {
@@ -168,7 +189,8 @@ pub(super) fn files_with(dir: &Path, ending: &str) -> Vec<PathBuf> {
 /// Bytes of a file that are not in holes.
 pub(super) fn allocated(path: &Path) -> u64 {
     let (file, mut at, mut bytes) = (std::fs::File::open(path).unwrap(), 0, 0);
-    while let Some(data) = crate::disk::next_data(&file, at).unwrap() {
+    let waits = crate::waits::Waits::default();
+    while let Some(data) = crate::disk::next_data(&waits.enter(path), &file, at).unwrap() {
         bytes += data.end - data.start;
         at = data.end;
     }

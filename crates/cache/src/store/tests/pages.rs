@@ -116,6 +116,7 @@ fn what_is_reserved_counts_until_it_is_given_back() {
     assert_eq!(fixture.used(), 100 * PAGE + 2 * 4096);
     drop(reservation);
     assert_eq!(fixture.used(), 0);
+    fixture.settle();
     assert!(files_with(&fixture.dir(0), ".data").is_empty(), "an empty file stays");
     assert_eq!(fixture.store.inner.index.len(), 0);
 }
@@ -254,4 +255,35 @@ fn the_index_is_bounded() {
         assert!(fixture.store.inner.index.len() <= 100);
     }
     assert_eq!(files_with(&fixture.dir(0), ".sums").len(), 100);
+}
+
+#[test]
+fn the_first_run_is_all_that_is_counted() {
+    let fixture = Fixture::ssd(ByteSize::mib(64));
+    let (a, m) = (file(1), meta(3 * EXTENT as u64 * PAGE));
+    fixture.fill(a, m, 0..3 * EXTENT);
+    let before = fixture.store.counts();
+    let run = fixture.store.first_run(a, m, 5..u64::MAX, Access::Read);
+    let Run::Present(pinned) = run else { panic!("{run:?}") };
+    let extent = EXTENT as u64 * PAGE;
+    assert_eq!(pinned.range(), 5..extent);
+    assert_eq!(fixture.store.counts().hit_bytes - before.hit_bytes, extent - 5);
+    assert!(matches!(fixture.store.first_run(file(2), m, 0..PAGE, Access::Peek), Run::Missing { .. }));
+}
+
+#[test]
+fn what_is_read_comes_with_the_checksums_of_its_pieces() {
+    let fixture = Fixture::ssd(ByteSize::mib(64));
+    let (a, m) = (file(1), meta(LENGTH));
+    fixture.fill(a, m, 0..201);
+    for range in [0..PAGE, 5..PAGE, 7..3 * PAGE + 1, PAGE - 1..PAGE + 1, 199 * PAGE..LENGTH, LENGTH - 1..LENGTH] {
+        let Run::Present(pinned) = fixture.store.first_run(a, m, range.clone(), Access::Peek) else {
+            panic!("{range:?} is cached");
+        };
+        let range = pinned.range();
+        let mut buf = vec![0; (range.end - range.start) as usize];
+        let sums = pinned.read_summed(&mut buf).unwrap();
+        assert!(buf == content(a, range.clone()));
+        assert_eq!(sums, pinned.piece_checksums().unwrap(), "{range:?}");
+    }
 }

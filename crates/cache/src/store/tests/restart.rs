@@ -38,10 +38,16 @@ fn until_the_scan_is_through_the_noted_usage_counts() {
     let used = fixture.used();
     fixture.store.close();
     let settings = fixture.settings.clone();
-    // A store whose threads do not run: it knows only what was noted.
-    let keep = fixture.reopen_after(|_| {});
-    let noted = crate::layout::read_usage(&settings.tiers[0].dirs[0].path);
-    assert_eq!(noted, used);
+    let keep = fixture.reopen_after(|root| {
+        assert_eq!(crate::layout::read_usage(&crate::waits::Waits::default().enter(root), &root.join("0")), used);
+        // A store whose threads do not run: it knows only what was noted, and what it was asked for.
+        let inner = std::sync::Arc::new(crate::store::Inner::new(settings).unwrap());
+        inner.dirs[0].attach().unwrap();
+        assert_eq!((inner.usage()[0].used, inner.usage()[0].pages), (used, 0));
+        inner.load(file(1));
+        assert_eq!((inner.usage()[0].used, inner.usage()[0].pages), (used, 301), "what is found is not counted twice");
+        assert!(!inner.dirs[0].is_scanned());
+    });
     scanned(&keep);
     assert_eq!(keep.used(), used);
 }

@@ -124,21 +124,6 @@ fn a_scan_leaves_the_working_set_alone() {
 }
 
 #[test]
-fn pinned_inodes_stay() {
-    let fixture = Fixture::ssd(ByteSize::mib(8));
-    assert!(fixture.store.pin_inode(file(0).inode));
-    for inode in 0..40 {
-        fixture.fill(file(inode), meta(LENGTH), 0..EXTENT);
-    }
-    assert!(read(&fixture, 0, Access::Peek));
-    fixture.store.unpin_inode(file(0).inode);
-    for inode in 40..80 {
-        fixture.fill(file(inode), meta(LENGTH), 0..EXTENT);
-    }
-    assert!(!read(&fixture, 0, Access::Peek));
-}
-
-#[test]
 fn what_is_being_read_is_not_evicted_and_the_rest_reads_through() {
     let fixture = Fixture::ssd(ByteSize::mib(8));
     let mut pinned = Vec::new();
