@@ -15,8 +15,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(crate) enum Class {
     /// Stat, list, open, content summary.
     Read,
-    /// What changes the namespace.
+    /// What changes the namespace: most of it waits for a store.
     Write,
+    /// Renewals of writers' leases. They wait for the log alone, and must not wait behind those who wait for a store.
+    Renewal,
     /// Workers' registrations and heartbeats.
     Heartbeat,
     /// Mounts, status, the list of workers.
@@ -25,13 +27,15 @@ pub(crate) enum Class {
 
 impl Class {
     /// In the order of their declaration, so that `class as usize` is a place in it.
-    pub(crate) const ALL: [Class; 4] = [Class::Read, Class::Write, Class::Heartbeat, Class::Administration];
+    pub(crate) const ALL: [Class; 5] =
+        [Class::Read, Class::Write, Class::Renewal, Class::Heartbeat, Class::Administration];
 
     /// The class in metrics and messages.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Class::Read => "read",
             Class::Write => "write",
+            Class::Renewal => "renewal",
             Class::Heartbeat => "heartbeat",
             Class::Administration => "administration",
         }
@@ -54,6 +58,8 @@ pub struct Limits {
     pub read: ClassLimit,
     /// For `Class::Write`.
     pub write: ClassLimit,
+    /// For `Class::Renewal`.
+    pub renewal: ClassLimit,
     /// For `Class::Heartbeat`.
     pub heartbeat: ClassLimit,
     /// For `Class::Administration`.
@@ -66,6 +72,7 @@ impl Default for Limits {
         Limits {
             read: ClassLimit { running: 1024, waiting: 8192 },
             write: ClassLimit { running: 1024, waiting: 8192 },
+            renewal: ClassLimit { running: 1024, waiting: 8192 },
             heartbeat: ClassLimit { running: 64, waiting: 4096 },
             administration: ClassLimit { running: 16, waiting: 256 },
         }
@@ -81,7 +88,7 @@ struct Queue {
 
 /// The queues of all classes.
 pub(crate) struct Admission {
-    queues: [Queue; 4],
+    queues: [Queue; 5],
 }
 
 /// A place taken; dropping it lets the next request in.
@@ -97,6 +104,7 @@ impl Admission {
             let limit = match class {
                 Class::Read => limits.read,
                 Class::Write => limits.write,
+                Class::Renewal => limits.renewal,
                 Class::Heartbeat => limits.heartbeat,
                 Class::Administration => limits.administration,
             };
@@ -156,7 +164,7 @@ mod tests {
 
     fn limits(running: usize, waiting: usize) -> Limits {
         let limit = ClassLimit { running, waiting };
-        Limits { read: limit, write: limit, heartbeat: limit, administration: limit }
+        Limits { read: limit, write: limit, renewal: limit, heartbeat: limit, administration: limit }
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! From the errors of the lower crates to the one on the wire; each in one function.
 
 use forebay_base::{ErrorKind, PathError};
-use forebay_consensus::ConsensusError;
+use forebay_consensus::{ChangeError, ConsensusError};
 use forebay_namespace::{ApplyError, Reason, Refusal};
 use forebay_proto::error::WireError;
 use forebay_ufs::UfsError;
@@ -26,7 +26,7 @@ impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Refused {
         Refused {
             reason: refusal.reason(),
-            error: WireError { kind: refusal.error_kind(), message: refusal.message, hint: refusal.hint },
+            error: WireError::new(refusal.error_kind(), refusal.message).with_hint(refusal.hint),
         }
     }
 }
@@ -45,16 +45,44 @@ pub(crate) fn log_error(error: ConsensusError) -> WireError {
             "send the same request again".to_owned()
         }
         ConsensusError::TooLarge { .. } => "make the request smaller".to_owned(),
+        ConsensusError::Failed { .. } => "see the log of the master".to_owned(),
         ConsensusError::Stopped { .. } => "start the master again; its log says why it stopped".to_owned(),
     };
-    WireError::new(error.kind(), error.to_string()).with_hint(hint)
+    let leader = match &error {
+        ConsensusError::NotLeader { leader: Some(leader) } => leader.address.clone(),
+        _ => String::new(),
+    };
+    WireError::new(error.kind(), error.to_string()).with_hint(hint).with_leader(leader)
+}
+
+/// The errors of changes of the masters.
+pub(crate) fn change_error(error: ChangeError) -> WireError {
+    let hint = match &error {
+        ChangeError::NotLeader { leader: Some(leader) } => format!("ask {}", leader.address),
+        ChangeError::NotLeader { leader: None } => "ask again when a leader is known".to_owned(),
+        ChangeError::Refused { .. } => "see how the masters are with `forebay masters list`".to_owned(),
+        ChangeError::Unreachable { .. } => "check the address, and that a master runs there".to_owned(),
+        ChangeError::Unknown { .. } => "look at `forebay masters list` before asking again".to_owned(),
+    };
+    let leader = match &error {
+        ChangeError::NotLeader { leader: Some(leader) } => leader.address.clone(),
+        _ => String::new(),
+    };
+    let told = WireError::new(error.kind(), error.to_string()).with_hint(hint).with_leader(leader);
+    match error {
+        // Who asks decides whether it is worth another attempt.
+        ChangeError::Unreachable { .. } => told.as_last_word(),
+        _ => told,
+    }
 }
 
 /// The state's errors.
 pub(crate) fn state_error(error: ApplyError) -> WireError {
     let kind = match &error {
         ApplyError::Store(error) => error.kind(),
-        ApplyError::UnreadableCommand(_) | ApplyError::NewerFormat { .. } => ErrorKind::Internal,
+        ApplyError::UnreadableCommand(_) | ApplyError::NewerFormat { .. } | ApplyError::ClusterVersion { .. } => {
+            ErrorKind::Internal
+        }
         ApplyError::Corrupt(_) => ErrorKind::Corrupt,
     };
     tracing::error!(%error, "the state cannot be read");

@@ -4,29 +4,30 @@ use crate::error::Result;
 
 #[cfg(any(test, feature = "testing"))]
 mod planted {
-    use parking_lot::Mutex;
+    use std::cell::RefCell;
     use std::collections::HashSet;
-    use std::sync::LazyLock;
 
-    pub(super) static POINTS: LazyLock<Mutex<HashSet<&'static str>>> = LazyLock::new(Mutex::default);
+    thread_local! {
+        pub(super) static POINTS: RefCell<HashSet<&'static str>> = RefCell::default();
+    }
 }
 
-/// Makes [`point`] fail at this place, in the whole process, until [`clear`].
+/// Makes [`point`] fail at this place, on this thread, until [`clear`]: in the masters of a test whose runtime has no other thread.
 #[cfg(any(test, feature = "testing"))]
 pub fn plant(point: &'static str) {
-    planted::POINTS.lock().insert(point);
+    planted::POINTS.with_borrow_mut(|points| points.insert(point));
 }
 
 /// Takes a planted fault away.
 #[cfg(any(test, feature = "testing"))]
 pub fn clear(point: &'static str) {
-    planted::POINTS.lock().remove(point);
+    planted::POINTS.with_borrow_mut(|points| points.remove(point));
 }
 
 /// Fails when a test planted a fault here; costs nothing otherwise.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn point(name: &str) -> Result<()> {
-    if planted::POINTS.lock().contains(name) {
+    if planted::POINTS.with_borrow(|points| points.contains(name)) {
         return Err(forebay_proto::error::WireError::new(
             forebay_base::ErrorKind::Unavailable,
             format!("stopped by a test at: {name}"),

@@ -14,25 +14,22 @@ use forebay_namespace::{Mount, MountSpec, query};
 use forebay_proto::error::WireError;
 use forebay_proto::parts::{PART_SIZE_MAX, PartSizes};
 use forebay_proto::v1;
+use forebay_ufs::mount_options::{
+    BLOCK_SIZE, DIRECT, DIRECT_FALLBACK, DIRECT_NEVER, OF_CREDENTIALS, OF_MASTER, PAGE_SIZE, PART_SIZE, SERVE_STALE,
+    canonical,
+};
 use forebay_ufs::{CredentialSource, OpenOptions, Ufs};
-use parking_lot::RwLock;
-use std::collections::BTreeMap;
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The sync interval of a mount that says none.
 const SYNC_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
-/// Answer with what is known when the store does not answer.
-pub(crate) const SERVE_STALE: &str = "serve_stale";
-/// Bytes of a part of an upload.
-pub(crate) const PART_SIZE: &str = "part_size";
-/// Options that are the master's or say where credentials come from.
-const NOT_THE_STORES: [&str; 7] =
-    [SERVE_STALE, PART_SIZE, BLOCK_SIZE, PAGE_SIZE, "credentials", "credentials_file", "profile"];
+/// Mounts that were removed whose stores stay open.
+const REMOVED_MAX: usize = 64;
 /// Parts of an upload that S3 takes.
 const S3_PARTS_MAX: u32 = 10_000;
-const BLOCK_SIZE: &str = "block_size";
-const PAGE_SIZE: &str = "page_size";
 
 /// One mount in use.
 #[derive(Debug)]
@@ -64,16 +61,23 @@ impl Mounted {
     }
 
     pub(crate) fn interval(&self) -> SyncInterval {
-        match self.record.spec.sync_interval_ms {
-            0 => SyncInterval::Always,
-            SYNC_NEVER => SyncInterval::Never,
-            ms => SyncInterval::After(Duration::from_millis(ms)),
-        }
+        interval_of(&self.record.spec)
     }
 
     /// Whether an answer may be old when the store gives none.
     pub(crate) fn serves_stale(&self) -> bool {
         self.record.spec.options.get(SERVE_STALE).is_some_and(|value| value == "true")
+    }
+
+    /// Refuses clients that want to read from the store itself, where the mount says so.
+    pub(crate) fn check_direct_reads(&self) -> Result<()> {
+        if self.record.spec.options.get(DIRECT).is_none_or(|value| value != DIRECT_NEVER) {
+            return Ok(());
+        }
+        Err(invalid(
+            format!("clients must not read from the store of {} (option {DIRECT}={DIRECT_NEVER})", self.path),
+            format!("allow it: forebay mount update {} --option {DIRECT}={DIRECT_FALLBACK}", self.path),
+        ))
     }
 
     /// What the mount says of the size of parts.
@@ -147,6 +151,15 @@ impl Mounted {
     }
 }
 
+/// How long a comparison with the store holds.
+pub(crate) fn interval_of(spec: &MountSpec) -> SyncInterval {
+    match spec.sync_interval_ms {
+        0 => SyncInterval::Always,
+        SYNC_NEVER => SyncInterval::Never,
+        ms => SyncInterval::After(Duration::from_millis(ms)),
+    }
+}
+
 /// Opens the stored secrets of a mount.
 fn unseal(path: &[u8], spec: &MountSpec, sealer: &Sealer) -> Result<Secrets> {
     if spec.sealed_secrets.is_empty() {
@@ -163,16 +176,12 @@ pub(crate) fn open_store(spec: &MountSpec, secrets: &Secrets) -> Result<Arc<dyn 
 
 fn open_options(spec: &MountSpec, secrets: &Secrets) -> Result<OpenOptions> {
     let text = |(name, value): (&'_ String, &'_ String)| (name.clone(), value.clone());
-    let options: Vec<_> = spec.options.iter().filter(|(name, _)| !is_ours(name)).map(text).collect();
+    let options: Vec<_> = spec.options.iter().map(text).collect();
     let secrets: Vec<_> = secrets.0.iter().map(text).collect();
     fn pairs(all: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
         all.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
     OpenOptions::from_mount(&spec.uri, pairs(&options), pairs(&secrets)).map_err(store_error)
-}
-
-fn is_ours(name: &str) -> bool {
-    [SERVE_STALE, PART_SIZE, BLOCK_SIZE, PAGE_SIZE].contains(&name)
 }
 
 /// Reads what the master itself takes from the options of a mount, so that bad values are refused when they are given.
@@ -188,17 +197,11 @@ pub(crate) fn spec_from_wire(spec: v1::MountSpec) -> Result<MountSpec> {
     Ok(out)
 }
 
-/// The name of an option as it is kept: people write `block-size` and `block_size` alike.
-pub(crate) fn canonical(name: &str) -> String {
-    name.replace('-', "_")
-}
-
 /// Says which of our own options a misspelt one may be; what the store says of its options is the better answer otherwise.
 pub(crate) fn suggest_own(spec: &MountSpec, error: WireError) -> WireError {
-    let near = spec
-        .options
-        .keys()
-        .flat_map(|name| NOT_THE_STORES.iter().map(move |own| (strsim::jaro_winkler(name, own), *own, name)));
+    let ours = || OF_MASTER.iter().chain(&OF_CREDENTIALS);
+    let near =
+        spec.options.keys().flat_map(|name| ours().map(move |own| (strsim::jaro_winkler(name, own), *own, name)));
     let near = near.filter(|(score, own, name)| *score >= 0.85 && own != name);
     let near = near.filter(|(_, _, name)| error.message.contains(&format!("unknown option {name:?}")));
     match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
@@ -220,10 +223,13 @@ pub(crate) fn apply_own_options(spec: &mut MountSpec) -> Result<()> {
         check_part_size(size(PART_SIZE, &spec.options)?)?;
     }
     let page = check_sizes(block, page)?;
-    if let Some(value) = spec.options.get(SERVE_STALE)
-        && !["true", "false"].contains(&value.as_str())
-    {
-        return Err(invalid(format!("option {SERVE_STALE} has the value {value:?}"), "allowed are true and false"));
+    for (name, allowed) in [(SERVE_STALE, ["true", "false"]), (DIRECT, [DIRECT_FALLBACK, DIRECT_NEVER])] {
+        if let Some(value) = spec.options.get(name)
+            && !allowed.contains(&value.as_str())
+        {
+            let hint = format!("allowed are {}", allowed.join(" and "));
+            return Err(invalid(format!("option {name} has the value {value:?}"), hint));
+        }
     }
     spec.block_size = block;
     spec.page_size = page;
@@ -248,22 +254,12 @@ pub(crate) fn check_part_size(part: u64) -> Result<()> {
 /// Pages are powers of two of at least a checksum's chunk, blocks whole pages.
 pub(crate) fn check_sizes(block: u64, page: u64) -> Result<u32> {
     use forebay_namespace::record::{BLOCK_SIZE_DEFAULT, PAGE_SIZE_DEFAULT};
-    const PAGE_SIZES: std::ops::RangeInclusive<u64> = (16 << 10)..=(64 << 20);
-    let page_used = if page == 0 { u64::from(PAGE_SIZE_DEFAULT) } else { page };
-    if !page_used.is_power_of_two() || !PAGE_SIZES.contains(&page_used) {
-        return Err(invalid(
-            format!("a page of {} cannot be", ByteSize(page)),
-            "pages are powers of two from 16KiB to 64MiB",
-        ));
-    }
+    let hint = "pages are powers of two from 16KiB to 64MiB, blocks whole pages: give both block_size and page_size";
+    let page = u32::try_from(page).map_err(|_| invalid(format!("a page of {} cannot be", ByteSize(page)), hint))?;
+    let page_used = if page == 0 { PAGE_SIZE_DEFAULT } else { page };
     let block_used = if block == 0 { BLOCK_SIZE_DEFAULT } else { block };
-    if block_used % page_used != 0 {
-        return Err(invalid(
-            format!("a block of {} is no multiple of a page of {}", ByteSize(block_used), ByteSize(page_used)),
-            "give both block_size and page_size",
-        ));
-    }
-    Ok(page as u32)
+    forebay_namespace::check_sizes(block_used, page_used).map_err(|refusal| invalid(refusal.message, hint))?;
+    Ok(page)
 }
 
 /// A duration, `0` or `never`; empty is the default.
@@ -299,6 +295,9 @@ fn credentials_in_words(spec: &MountSpec, secrets: &Secrets) -> String {
     if spec.uri.starts_with("file:") || spec.uri.starts_with("memory:") {
         return "none needed".to_owned();
     }
+    if secrets.0.is_empty() && !spec.sealed_secrets.is_empty() {
+        return "stored, and cannot be decrypted: give them again with forebay mount update".to_owned();
+    }
     match open_options(spec, secrets).map(|options| options.credentials) {
         Ok(CredentialSource::Automatic) => "automatic".to_owned(),
         Ok(CredentialSource::Environment) => "environment".to_owned(),
@@ -323,20 +322,25 @@ fn credentials_in_words(spec: &MountSpec, secrets: &Secrets) -> String {
 pub(crate) struct MountTable {
     sealer: Sealer,
     mounts: RwLock<Arc<Vec<Arc<Mounted>>>>,
+    /// Held while the table is made anew, from looking at the state on: an older look never replaces what a newer one has made.
+    refreshing: Mutex<()>,
+    /// The last ones that were removed, the newest last.
+    removed: Mutex<VecDeque<Arc<Mounted>>>,
 }
 
 impl MountTable {
     pub(crate) fn new(sealer: Sealer) -> MountTable {
-        MountTable { sealer, mounts: RwLock::default() }
+        MountTable { sealer, mounts: RwLock::default(), refreshing: Mutex::default(), removed: Mutex::default() }
     }
 
     pub(crate) fn sealer(&self) -> &Sealer {
         &self.sealer
     }
 
-    /// Makes the table anew from the state; stores whose mount did not change stay open.
-    pub(crate) fn refresh(&self, read: &dyn Read) -> Result<()> {
-        let records = query::mounts(read).map_err(state_error)?;
+    /// Makes the table anew from the state, as `look` finds it; stores whose mount did not change stay open.
+    pub(crate) fn refresh<R: Read>(&self, look: impl FnOnce() -> R) -> Result<()> {
+        let _refreshing = self.refreshing.lock();
+        let records = query::mounts(&look()).map_err(state_error)?;
         let before = self.all();
         let mounts = records
             .into_iter()
@@ -347,6 +351,20 @@ impl MountTable {
             .collect();
         *self.mounts.write() = Arc::new(mounts);
         Ok(())
+    }
+
+    /// Keeps the store of a mount that is about to be removed for what has to be done there afterwards.
+    pub(crate) fn keep_removed(&self, mount: Arc<Mounted>) {
+        let mut removed = self.removed.lock();
+        removed.push_back(mount);
+        if removed.len() > REMOVED_MAX {
+            removed.pop_front();
+        }
+    }
+
+    /// The one of that number, also when it was removed since this master leads, not too many removals ago.
+    pub(crate) fn get_or_removed(&self, id: MountId) -> Option<Arc<Mounted>> {
+        self.get(id).or_else(|| self.removed.lock().iter().find(|mount| mount.id() == id).cloned())
     }
 
     /// All, by number.
@@ -392,6 +410,10 @@ impl MountTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use forebay_metastore::{MemStore, Snapshot, Store};
+    use forebay_namespace::command::AddMount;
+    use forebay_namespace::{Command, StateMachine};
+    use std::sync::mpsc;
 
     fn record(id: u32, path: &str) -> Arc<Mounted> {
         let record = Mount {
@@ -411,6 +433,21 @@ mod tests {
     }
 
     #[test]
+    fn credentials_that_cannot_be_decrypted_are_told() {
+        let secrets = Secrets(BTreeMap::from([
+            ("access_key_id".to_owned(), "AKIAEXAMPLE".to_owned()),
+            ("secret_access_key".to_owned(), "hunter2".to_owned()),
+        ]));
+        let path = Bytes::from_static(b"/lake");
+        let sealed_secrets = Sealer::new(&[1; 32]).seal(&path, &secrets).into();
+        let spec = MountSpec { uri: "s3://bucket".to_owned(), sealed_secrets, ..MountSpec::default() };
+        let record = Mount { id: 1, path, spec, ..Mount::default() };
+        let of = |key| Mounted::open(record.clone(), &Sealer::new(&[key; 32])).entry().credentials;
+        assert!(of(1).starts_with("stored") && !of(1).contains("decrypted"), "{}", of(1));
+        assert!(of(2).contains("cannot be decrypted"), "{}", of(2));
+    }
+
+    #[test]
     fn the_innermost_mount_counts() {
         let table = table(&["/lake", "/lake/raw", "/lakes"]);
         let of = |path: &str| table.of(&path.parse().unwrap()).map(|m| m.path.to_string());
@@ -424,6 +461,42 @@ mod tests {
         let mount = table.of(&"/lake/raw/a b".parse().unwrap()).unwrap();
         assert_eq!(&mount.key(&"/lake/raw/a b".parse().unwrap())[..], b"a b");
         assert_eq!(mount.path_of_key(b"a b").unwrap(), "/lake/raw/a b".parse().unwrap());
+    }
+
+    /// A state with so many mounts.
+    fn state_with(mounts: u32) -> Snapshot {
+        let store: Arc<dyn Store> = Arc::new(MemStore::new());
+        let mut machine = StateMachine::open(Arc::clone(&store)).unwrap();
+        for at in 1..=mounts {
+            let spec = MountSpec { uri: format!("memory://table-{at}"), ..MountSpec::default() };
+            let path = Bytes::from(format!("/{at}"));
+            let command = Command::internal(1, AddMount { path, spec, mode: 0o755, ..AddMount::default() });
+            machine.apply(&[(Bytes::from(at.to_string()), command.to_bytes())]).unwrap();
+        }
+        store.snapshot()
+    }
+
+    #[test]
+    fn an_older_look_at_the_state_does_not_win() {
+        let table = Arc::new(table(&[]));
+        let newer = Arc::clone(&table);
+        let (older_looked, looked) = mpsc::channel();
+        let (newer_done, done) = mpsc::channel();
+        let newer = std::thread::spawn(move || {
+            looked.recv().unwrap();
+            newer.refresh(|| state_with(2)).unwrap();
+            let _ = newer_done.send(());
+        });
+        let older = || {
+            let older = state_with(1);
+            older_looked.send(()).unwrap();
+            // Were nothing held, the newer one would be done first.
+            let _ = done.recv_timeout(Duration::from_millis(300));
+            older
+        };
+        table.refresh(older).unwrap();
+        newer.join().unwrap();
+        assert_eq!(table.all().len(), 2);
     }
 
     #[test]
@@ -443,6 +516,7 @@ mod tests {
         assert!(check_part_size(0).is_err() && check_part_size((64 << 20) + 1).is_err());
         check_part_size(64 << 20).unwrap();
         assert!(check_sizes(0, 3 << 20).is_err());
+        assert!(check_sizes(1 << 40, 128 << 20).is_err());
         assert!(check_sizes(3 << 20, 2 << 20).is_err());
         assert_eq!(check_sizes(4 << 20, 2 << 20).unwrap(), 2 << 20);
     }

@@ -5,6 +5,7 @@ pub(crate) mod complete;
 pub(crate) mod content_summary;
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod direct;
 pub(crate) mod directory;
 pub(crate) mod entry;
 pub(crate) mod lanes;

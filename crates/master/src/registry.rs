@@ -2,6 +2,9 @@
 //!
 //! Each change of the set, of an address or of the mounts gives the view a new epoch, by which clients and workers notice that theirs is
 //! old. Epochs start above those of the last run: their upper bits are the applied position of the log at the change.
+//!
+//! A master that begins to lead knows nobody. Until every worker that lives has had the time to call, the view says that it is not settled, and
+//! who has it keeps the workers that he knew before: blocks stay where they are.
 
 use forebay_base::WorkerId;
 use forebay_proto::v1;
@@ -28,6 +31,8 @@ struct Member {
 
 struct Table {
     epoch: u64,
+    /// Who has not called by then is not live.
+    settles: Option<Instant>,
     workers: BTreeMap<WorkerId, Member>,
     freed: VecDeque<u64>,
     /// Sequence number of the first of `freed`.
@@ -47,6 +52,14 @@ pub(crate) struct View {
     pub(crate) epoch: u64,
     /// By id.
     pub(crate) workers: Vec<v1::WorkerAddress>,
+    /// Others may live that have not called yet.
+    pub(crate) settling: bool,
+}
+
+impl From<View> for v1::WorkersReply {
+    fn from(View { epoch, workers, settling }: View) -> v1::WorkersReply {
+        v1::WorkersReply { epoch, workers, settling }
+    }
 }
 
 /// What a heartbeat is answered.
@@ -64,11 +77,12 @@ pub(crate) enum Beat {
 }
 
 impl Registry {
-    /// Workers silent for `timeout` are not live. `position` is the applied position of the log.
-    pub(crate) fn new(timeout: Duration, position: u64) -> Registry {
+    /// Workers silent for `timeout` are not live. `position` is the applied position of the log. From `now` on it hears them.
+    pub(crate) fn new(timeout: Duration, position: u64, now: Instant) -> Registry {
         Registry {
             table: Mutex::new(Table {
                 epoch: first_epoch(position),
+                settles: Some(now + timeout),
                 workers: BTreeMap::new(),
                 freed: VecDeque::new(),
                 freed_from: 0,
@@ -118,10 +132,10 @@ impl Registry {
         Beat::Heard { epoch: table.epoch, freed }
     }
 
-    /// Takes out who has been silent too long; whether anyone was.
+    /// Takes out who has been silent too long; whether the view is another one now.
     pub(crate) fn expire(&self, now: Instant, position: u64) -> bool {
         let mut table = self.table.lock();
-        let mut changed = false;
+        let mut changed = table.settles.take_if(|at| now >= *at).is_some();
         for (id, member) in &mut table.workers {
             let silent = now.saturating_duration_since(member.called);
             if member.live && silent >= self.timeout {
@@ -161,6 +175,7 @@ impl Registry {
         let table = self.table.lock();
         View {
             epoch: table.epoch,
+            settling: table.settles.is_some(),
             workers: table.workers.values().filter(|member| member.live).map(|member| member.address.clone()).collect(),
         }
     }
@@ -239,7 +254,9 @@ mod tests {
 
     #[test]
     fn silent_workers_leave_and_come_back() {
-        let (registry, start) = (Registry::new(TIMEOUT, 5), Instant::now());
+        let start = Instant::now();
+        let registry = Registry::new(TIMEOUT, 5, start - TIMEOUT);
+        assert!(registry.expire(start, 5));
         registry.register(registration(1, "a:1"), start, 0, 5);
         registry.register(registration(2, "b:1"), start, 0, 5);
         let epoch = registry.epoch();
@@ -258,7 +275,8 @@ mod tests {
 
     #[test]
     fn the_same_registration_again_changes_nothing() {
-        let (registry, now) = (Registry::new(TIMEOUT, 5), Instant::now());
+        let now = Instant::now();
+        let registry = Registry::new(TIMEOUT, 5, now);
         registry.register(registration(1, "a:1"), now, 0, 5);
         let epoch = registry.epoch();
         registry.register(registration(1, "a:1"), now, 0, 9);
@@ -268,15 +286,29 @@ mod tests {
     }
 
     #[test]
+    fn a_view_is_settled_when_all_who_live_have_called() {
+        let start = Instant::now();
+        let registry = Registry::new(TIMEOUT, 5, start);
+        registry.register(registration(1, "a:1"), start + TIMEOUT / 2, 0, 5);
+        let epoch = registry.epoch();
+        assert!(!registry.expire(start + TIMEOUT / 2, 5) && registry.view().settling);
+        // Told to all, by a new epoch.
+        assert!(registry.expire(start + TIMEOUT, 5) && registry.epoch() > epoch);
+        assert!(!registry.view().settling && ids(&registry) == [1]);
+        assert!(!registry.expire(start + TIMEOUT, 5));
+    }
+
+    #[test]
     fn epochs_grow_over_restarts() {
-        let first = Registry::new(TIMEOUT, 5);
+        let first = Registry::new(TIMEOUT, 5, Instant::now());
         (0..1000).for_each(|_| first.mounts_changed(7));
-        assert!(Registry::new(TIMEOUT, 8).epoch() > first.epoch());
+        assert!(Registry::new(TIMEOUT, 8, Instant::now()).epoch() > first.epoch());
     }
 
     #[test]
     fn freed_inodes_are_told_once_to_each() {
-        let (registry, now) = (Registry::new(TIMEOUT, 5), Instant::now());
+        let now = Instant::now();
+        let registry = Registry::new(TIMEOUT, 5, now);
         registry.register(registration(1, "a:1"), now, 0, 5);
         registry.register(registration(2, "b:1"), now, 0, 5);
         registry.freed(10..20);

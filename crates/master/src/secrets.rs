@@ -138,6 +138,26 @@ mod tests {
         }
     }
 
+    /// The bytes of the hex dump under the heading `name` of docs/formats/data-directories.md.
+    fn example(name: &str) -> Vec<u8> {
+        let page = include_str!("../../../docs/formats/data-directories.md");
+        let start = page.find(&format!("### {name}\n")).expect("the page has the example");
+        let dump = page[start..].split("```").nth(1).expect("an example is a hex dump");
+        let lines = dump.lines().filter_map(|line| line.split_once(": "));
+        let bytes = lines.flat_map(|(_, bytes)| bytes.split_whitespace());
+        bytes.map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
+    }
+
+    #[test]
+    fn sealed_credentials_are_as_the_page_says() {
+        let sealer = Sealer::new(&std::array::from_fn(|at| at as u8));
+        let named = [("access_key_id", "AKIAEXAMPLE"), ("secret_access_key", "wJalrXUtnFEMI")];
+        let secrets = Secrets(named.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        assert_eq!(encode(&secrets), example("What is sealed"));
+        assert_eq!(sealer.unseal(b"/lake", &example("Sealed")), Ok(secrets));
+        assert!(sealer.unseal(b"/lakes", &example("Sealed")).is_err());
+    }
+
     #[test]
     fn prints_no_value() {
         let text = format!("{:?} {:?}", secrets(), Sealer::new(&[7; KEY_LEN]));

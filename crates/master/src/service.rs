@@ -1,6 +1,9 @@
 //! The gRPC services: each request enters the queue of its class, is served, counted, and its error becomes a status.
 
+pub(crate) mod backups;
 pub(crate) mod cluster;
+pub(crate) mod masters;
+pub(crate) mod members;
 pub(crate) mod mounts;
 pub(crate) mod namespace;
 pub(crate) mod pipeline;
@@ -13,6 +16,7 @@ use forebay_base::{ClientId, RequestId};
 use forebay_namespace::Request;
 use forebay_proto::error::WireError;
 use metrics::{Counter, Histogram};
+use std::pin::pin;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use tonic::metadata::MetadataMap;
@@ -25,11 +29,11 @@ pub(crate) async fn serve<T>(
     work: impl Future<Output = Result<T, WireError>>,
 ) -> Result<Response<T>, Status> {
     let started = Instant::now();
-    let outcome = async {
+    let served = async {
         let _place = core.admission.enter(class).await?;
         work.await
-    }
-    .await;
+    };
+    let outcome = core.while_leading(pin!(served)).await;
     count(class, started, outcome.as_ref().err());
     outcome.map(Response::new).map_err(Status::from)
 }
@@ -39,7 +43,7 @@ pub(crate) async fn change<T, F>(
     core: &Arc<Core>,
     class: Class,
     id: Request,
-    work: impl FnOnce(Arc<Core>) -> F,
+    work: impl FnOnce(Arc<Core>) -> F + Send + 'static,
 ) -> Result<Response<T>, Status>
 where
     T: Clone + Send + Sync + 'static,
@@ -49,12 +53,13 @@ where
     let outcome = async {
         let place = Arc::new(core.admission.enter(class).await?);
         let held = Arc::clone(&place);
-        let work = work(Arc::clone(core));
+        let leading = Arc::clone(core);
         let request = RequestId { client: ClientId(id.client), sequence: id.sequence };
         core.inflight
             .join(request, async move {
                 let _held = held;
-                work.await
+                let work = pin!(work(Arc::clone(&leading)));
+                leading.while_leading(work).await
             })
             .await
     }
@@ -70,7 +75,7 @@ struct Served {
 }
 
 /// In the order of [`Class`].
-static SERVED: LazyLock<[Served; 4]> = LazyLock::new(|| {
+static SERVED: LazyLock<[Served; 5]> = LazyLock::new(|| {
     Class::ALL.map(|class| Served {
         ok: metrics::counter!(names::REQUESTS, "class" => class.as_str(), "outcome" => "ok"),
         seconds: metrics::histogram!(names::REQUEST_SECONDS, "class" => class.as_str()),

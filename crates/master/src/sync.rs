@@ -1,9 +1,11 @@
-//! The comparison of the namespace with its stores: [`path`] for one object, [`listing`] for the entries of a directory.
+//! The comparison of the namespace with its stores: [`path`] for one object, [`listing`] for the entries of a directory, [`ahead`] for the
+//! listings that nobody has asked for yet.
 //!
 //! The store is asked when nobody has asked within the mount's interval; only differences become commands, each guarded by what the
 //! namespace held before the store was asked, so that a change made here in the meantime wins. However many ask for the same
 //! thing at a time, the store is asked once; but who wants to know *now* never gets an answer that was on its way already.
 
+mod ahead;
 mod children;
 mod listing;
 mod merge;
@@ -14,11 +16,11 @@ pub(crate) use merge::Watermark;
 
 use crate::core::Core;
 use crate::error::{Result, state_error};
-use crate::freshness::SyncInterval;
+use crate::freshness::{Freshness, SyncInterval};
 use crate::metrics::names;
 use crate::mounts::Mounted;
 use bytes::Bytes;
-use forebay_base::NsPath;
+use forebay_base::{MountId, NsPath};
 use forebay_metastore::{Read, Snapshot};
 use forebay_namespace::query::{self, Resolved};
 use forebay_namespace::reply::Synced;
@@ -41,6 +43,7 @@ pub(crate) struct Syncs {
     last_number: AtomicU64,
     /// Places for listings; one more waits.
     places: Arc<Semaphore>,
+    ahead: ahead::Ahead,
 }
 
 impl Syncs {
@@ -50,6 +53,7 @@ impl Syncs {
             listings: Mutex::default(),
             last_number: AtomicU64::new(0),
             places: Arc::new(Semaphore::new(listings_max.max(1))),
+            ahead: ahead::Ahead::new(listings_max),
         }
     }
 
@@ -63,6 +67,12 @@ impl Syncs {
     pub(crate) fn running(&self) -> (usize, usize) {
         (self.paths.lock().len(), self.listings.lock().len())
     }
+
+    /// How many follow listings that are going on.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn listing_followers(&self) -> usize {
+        self.listings.lock().values().map(listing::Running::followers).sum()
+    }
 }
 
 /// A path in the state, after any comparison that was due.
@@ -70,26 +80,46 @@ pub(crate) struct Located {
     pub(crate) snapshot: Snapshot,
     pub(crate) resolved: Resolved,
     pub(crate) mount: Option<(Arc<Mounted>, Bytes)>,
+    /// Whether the store was asked for the path on behalf of this request.
+    pub(crate) asked: bool,
 }
 
 /// Finds a path; asks its store first when that is due.
 pub(crate) async fn locate(core: &Arc<Core>, path: &NsPath, mode: SyncMode) -> Result<Located> {
-    let asked = Instant::now();
+    let (asked, changes) = (Instant::now(), core.freshness.changes());
     let snapshot = core.read().await?;
     let resolved = query::resolve(&*snapshot, path).map_err(state_error)?;
-    let located = Located { mount: core.mount_of(path), snapshot, resolved };
+    let located = Located { mount: core.mount_of(path), snapshot, resolved, asked: false };
     let Some((mount, key)) = located.mount.clone() else {
         return Ok(located);
     };
     let mount = &mount;
     if !is_path_due(core, mount, &key, path, mode, &located)? {
-        return Ok(located);
+        if core.freshness.changes() == changes {
+            return Ok(located);
+        }
+        // It may be known by a comparison that has ended since, whose outcome is not in this state.
+        let snapshot = core.read().await?;
+        let resolved = query::resolve(&*snapshot, path).map_err(state_error)?;
+        return Ok(Located { resolved, snapshot, ..located });
     }
-    if let Err(error) = path::sync(core, mount, path, asked, is_strict(mount, mode)).await {
+    let strict = is_strict(mount, mode);
+    if !strict {
+        if listing::has_passed(core, mount, path) {
+            let snapshot = core.read().await?;
+            let resolved = query::resolve(&*snapshot, path).map_err(state_error)?;
+            if resolved.found().is_some() {
+                return Ok(Located { resolved, snapshot, ..located });
+            }
+        }
+        ahead::note(core, mount, path);
+    }
+    if let Err(error) = path::sync(core, mount, path, asked, strict).await {
         return stale_or(mount, mode, located, error);
     }
     let snapshot = core.read().await?;
-    Ok(Located { resolved: query::resolve(&*snapshot, path).map_err(state_error)?, snapshot, mount: located.mount })
+    let resolved = query::resolve(&*snapshot, path).map_err(state_error)?;
+    Ok(Located { resolved, snapshot, mount: located.mount, asked: true })
 }
 
 /// What is known, if the mount says that this will do; else the error.
@@ -124,14 +154,39 @@ fn is_path_due(
     if key.is_empty() || !mount.can_hold(key)? || is_blocked(&located.snapshot, mount, key)? {
         return Ok(false);
     }
-    if interval == SyncInterval::Never && is_known_for_ever(&located.resolved) {
-        return Ok(false);
-    }
-    Ok(!core.freshness.is_path_fresh(mount.id(), path, interval, Instant::now()))
+    Ok(!is_path_known(&core.freshness, mount.id(), path, interval, &located.resolved))
 }
 
-/// With the interval `never`: it is there, or all entries of its directory were loaded once.
-fn is_known_for_ever(resolved: &Resolved) -> bool {
+/// Whether a path needs no asking.
+pub(crate) fn is_path_known(
+    freshness: &Freshness,
+    mount: MountId,
+    path: &NsPath,
+    interval: SyncInterval,
+    resolved: &Resolved,
+) -> bool {
+    if interval == SyncInterval::Never && is_known_for_ever(resolved) {
+        return true;
+    }
+    let (now, found) = (Instant::now(), resolved.found().is_some());
+    freshness.is_path_fresh(mount, path, interval, now) || found && freshness.is_found_fresh(mount, path, interval, now)
+}
+
+/// Whether the entries of a directory need no asking. Whatever was compared: what is not loaded is not known.
+pub(crate) fn are_entries_known(
+    freshness: &Freshness,
+    mount: MountId,
+    directory: &NsPath,
+    interval: SyncInterval,
+    resolved: &Resolved,
+) -> bool {
+    let loaded = resolved.found().is_some_and(|step| step.inode.is_loaded());
+    loaded
+        && (interval == SyncInterval::Never || freshness.are_entries_fresh(mount, directory, interval, Instant::now()))
+}
+
+/// It is there, or all entries of its directory were loaded once: with the interval `never` that will do.
+pub(crate) fn is_known_for_ever(resolved: &Resolved) -> bool {
     let deepest = &resolved.deepest().inode;
     resolved.missing == 0 || !deepest.is_directory() || deepest.is_loaded()
 }
@@ -170,9 +225,7 @@ pub(crate) async fn entries(
     if is_blocked(&located.snapshot, mount, key)? {
         return Ok(Entries::Known);
     }
-    let loaded = located.resolved.found().is_some_and(|step| step.inode.is_loaded());
-    let fresh = core.freshness.are_entries_fresh(mount.id(), directory, interval, Instant::now());
-    if fresh || interval == SyncInterval::Never && loaded {
+    if are_entries_known(&core.freshness, mount.id(), directory, interval, &located.resolved) {
         return Ok(Entries::Known);
     }
     let strict = is_strict(mount, mode);
@@ -195,9 +248,8 @@ pub(crate) async fn load_entries(
 
 /// Counts what a comparison changed.
 fn count(synced: &Synced) {
-    for (change, count) in
-        [("added", synced.added), ("changed", synced.changed), ("removed", synced.removed), ("skipped", synced.skipped)]
-    {
+    let counts = [synced.added, synced.changed, synced.removed, synced.skipped];
+    for (change, count) in crate::metrics::SYNC_CHANGES.into_iter().zip(counts) {
         if count > 0 {
             metrics::counter!(names::SYNC_CHANGES, "change" => change).increment(count);
         }

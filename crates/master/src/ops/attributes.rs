@@ -1,7 +1,7 @@
 //! Changing attributes: of one path, or of all below it in batches. They are the namespace's alone; no store is touched.
 
 use crate::core::{Core, parse_path};
-use crate::error::{Result, internal, invalid};
+use crate::error::{Refused, Result, internal, invalid};
 use crate::ops::entry::entry;
 use crate::ops::open::found;
 use crate::ops::tree::{Batch, Walk};
@@ -10,6 +10,7 @@ use forebay_base::{MountId, NsPath};
 use forebay_namespace::command::{AttributeChanges, SetAttributes, Target};
 use forebay_namespace::record::Xattr;
 use forebay_namespace::{BATCH_MAX, Payload, Request};
+use forebay_proto::error::WireError;
 use forebay_proto::v1;
 use forebay_proto::v1::SyncMode;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub(crate) async fn set_attributes(
         return reply_of(&path, reply?);
     }
     let located = locate(&core, &path, SyncMode::ByInterval).await?;
-    let top = found(&located, &path)?.clone();
+    let top = found(&located.resolved, &path)?.clone();
     drop(located);
     let recursive = request.recursive;
     let changes = changes(request)?;
@@ -57,7 +58,7 @@ fn changes(request: v1::SetAttributesRequest) -> Result<AttributeChanges> {
     if let Some(mode) = request.mode.filter(|mode| *mode > 0o7777) {
         return Err(invalid(format!("mode {mode:o} has bits beyond the permissions"), "give at most 7777"));
     }
-    Ok(AttributeChanges {
+    let changes = AttributeChanges {
         owner: request.owner,
         group: request.group,
         mode: request.mode,
@@ -69,7 +70,9 @@ fn changes(request: v1::SetAttributesRequest) -> Result<AttributeChanges> {
             .map(|xattr| Xattr { name: xattr.name, value: xattr.value })
             .collect(),
         remove_xattrs: request.remove_xattrs,
-    })
+    };
+    changes.check().map_err(Refused::from).map_err(WireError::from)?;
+    Ok(changes)
 }
 
 fn reply_of(path: &NsPath, payload: Payload) -> Result<v1::SetAttributesReply> {

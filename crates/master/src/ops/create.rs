@@ -15,6 +15,7 @@ use forebay_proto::v1;
 use forebay_proto::v1::SyncMode;
 use forebay_ufs::UploadId;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 pub(crate) async fn create(core: Arc<Core>, id: Request, request: v1::CreateRequest) -> Result<v1::CreateReply> {
     let path = parse_path(&request.path)?;
@@ -25,7 +26,7 @@ pub(crate) async fn create(core: Arc<Core>, id: Request, request: v1::CreateRequ
     mount.check_writable(&path)?;
     mount.check_name(&path)?;
     check_sizes(request.block_size, u64::from(request.page_size))?;
-    wait::until_free(&core, &mount, &path).await?;
+    wait::until_free(&core, &mount, &path, Instant::now() + core.settings.blocked_wait).await?;
     let located = locate(&core, &path, SyncMode::ByInterval).await?;
     check_parents(&core, &mount, &path, &located, request.parents).await?;
     drop(located);

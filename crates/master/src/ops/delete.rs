@@ -17,25 +17,31 @@ pub(crate) async fn delete(core: Arc<Core>, id: Request, request: v1::DeleteRequ
     if let Some(reply) = core.replied(&id).await? {
         return reply_of(&core, reply?);
     }
-    let _guard = core.locks.lock(vec![path.clone()]).await;
-    if let Some((mount, _)) = core.mount_of(&path) {
-        if !request.namespace_only {
-            mount.check_writable(&path)?;
-        }
-        wait::until_free(&core, &mount, &path).await?;
+    let mount = core.mount_of(&path).map(|(mount, _)| mount);
+    if let (Some(mount), false) = (&mount, request.namespace_only) {
+        mount.check_writable(&path)?;
     }
-    let mode = match request.namespace_only {
-        true => SyncMode::Never,
-        false => SyncMode::ByInterval,
+    let deadline = tokio::time::Instant::now() + core.settings.blocked_wait;
+    let _guard = wait::lock_free(&core, mount.as_deref(), &[&path], deadline).await?;
+    let mode = match (request.namespace_only, request.expected_inode) {
+        (true, _) => SyncMode::Never,
+        (false, 0) => SyncMode::ByInterval,
+        // Which version there is, or that a directory is empty, is the store's to say, and a minute-old answer will not do.
+        (false, _) => SyncMode::Now,
     };
     let located = locate(&core, &path, mode).await?;
-    if found(&located, &path)?.is_directory() && !request.recursive {
+    if found(&located.resolved, &path)?.is_directory() && !request.recursive {
         // Whether it is empty is the store's to say.
         load_entries(&core, &path, &located, mode).await?;
     }
     drop(located);
-    let command =
-        Delete { path: path.to_bytes(), recursive: request.recursive, namespace_only: request.namespace_only };
+    let command = Delete {
+        path: path.to_bytes(),
+        recursive: request.recursive,
+        namespace_only: request.namespace_only,
+        expected_inode: request.expected_inode,
+        expected_version: request.expected_version,
+    };
     let reply = reply_of(&core, core.propose_for(id, command).await?)?;
     if request.namespace_only
         && let Some((mount, _)) = core.mount_of(&path)

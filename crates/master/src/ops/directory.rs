@@ -1,18 +1,23 @@
 //! Making directories: first in the store, so that they stay when they are empty, then in the namespace.
+//!
+//! After a crash between the two, a comparison may find what the request has made before the request is repeated. So that it is not told that
+//! the directory exists, it is noted that the request has begun.
 
 use crate::core::{Core, parse_path};
 use crate::error::{Result, internal, store_error};
+use crate::freshness::SyncInterval;
 use crate::mounts::Mounted;
 use crate::ops::entry::entry;
 use crate::ops::wait;
 use crate::sync::{Located, locate};
 use forebay_base::{ErrorKind, MountId, NsPath};
-use forebay_namespace::command::MakeDirectory;
+use forebay_namespace::command::{BeginRequest, MakeDirectory};
 use forebay_namespace::{Payload, Request};
 use forebay_proto::error::WireError;
 use forebay_proto::v1;
 use forebay_proto::v1::SyncMode;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 pub(crate) async fn make_directory(
     core: Arc<Core>,
@@ -23,18 +28,26 @@ pub(crate) async fn make_directory(
     if let Some(reply) = core.replied(&id).await? {
         return reply_of(&path, reply?);
     }
-    let _guard = core.locks.lock(vec![path.clone()]).await;
     let mount = core.mount_of(&path);
-    if let Some((mount, _)) = &mount {
-        wait::until_free(&core, mount, &path).await?;
-    }
+    let deadline = Instant::now() + core.settings.blocked_wait;
+    let _guard = wait::lock_free(&core, mount.as_ref().map(|(mount, _)| &**mount), &[&path], deadline).await?;
+    let mut begun = core.has_begun(&id).await?;
     let located = locate(&core, &path, SyncMode::ByInterval).await?;
     let absent = located.resolved.found().is_none();
+    // What was compared a while ago may be there by now.
+    let is_known_for_ever = mount.as_ref().is_none_or(|(mount, _)| mount.interval() == SyncInterval::Never);
     if let (Some((mount, key)), true) = (&mount, absent) {
         mount.check_writable(&path)?;
         mount.check_name(&path)?;
         check_parents(&core, mount, &path, &located, request.parents).await?;
+        // An existing one is no error with `parents`: whose doing it is does not matter then.
+        if !begun && !request.parents {
+            core.propose_for(id, BeginRequest {}).await?;
+            begun = true;
+        }
+        core.still_leads().await?;
         mount.store()?.make_directory(key).await.map_err(store_error)?;
+        crate::fault::point("mkdir: made, not committed")?;
     }
     let command = MakeDirectory {
         path: path.to_bytes(),
@@ -42,7 +55,8 @@ pub(crate) async fn make_directory(
         owner: request.owner,
         group: request.group,
         mode: request.mode,
-        loaded: absent,
+        begun,
+        loaded: absent && (located.asked || is_known_for_ever),
     };
     reply_of(&path, core.propose_for(id, command).await?)
 }

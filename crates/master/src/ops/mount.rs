@@ -2,7 +2,7 @@
 
 use crate::core::{Core, parse_path};
 use crate::error::{Result, internal, invalid, store_error};
-use crate::mounts::{Mounted, apply_own_options, canonical, open_store, parse_interval, spec_from_wire, suggest_own};
+use crate::mounts::{Mounted, apply_own_options, open_store, parse_interval, spec_from_wire, suggest_own};
 use crate::secrets::Secrets;
 use crate::sync::locate;
 use forebay_base::{ErrorKind, MountId, NsPath};
@@ -11,6 +11,7 @@ use forebay_namespace::{MountSpec, Payload, Request, query};
 use forebay_proto::error::WireError;
 use forebay_proto::v1;
 use forebay_proto::v1::SyncMode;
+use forebay_ufs::mount_options::{SECRETS, canonical};
 use forebay_ufs::{Access, UfsError};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,19 +21,19 @@ use tokio::time::{Instant, timeout_at};
 pub(crate) async fn add(core: Arc<Core>, id: Request, request: v1::AddMountRequest) -> Result<v1::AddMountReply> {
     let path = parse_path(&request.path)?;
     if let Some(reply) = core.replied(&id).await? {
-        return Ok(v1::AddMountReply { mount: Some(entry_of(&core, reply?)?) });
+        core.mounts_changed()?;
+        return Ok(v1::AddMountReply { mount: Some(entry_of(&core, reply?)?), empty: false });
     }
     let wire = request.spec.ok_or_else(|| invalid("a mount needs a URI", "as in s3://bucket/prefix"))?;
     let secrets = check_secrets(wire.secrets.clone())?;
     let mut spec = spec_from_wire(wire)?;
-    check(&spec, &secrets, request.skip_check).await?;
+    let found = check(&spec, &secrets, request.skip_check).await?;
     seal(&core, &path, &mut spec, &secrets);
     // A directory that only the outer mount's store knows is to be refused, or used, as what it is.
     locate(&core, &path, SyncMode::ByInterval).await?;
     let command = AddMount { path: path.to_bytes(), spec, mode: 0o755, ..AddMount::default() };
-    let payload = core.propose_for(id, command).await?;
-    core.mounts_changed()?;
-    Ok(v1::AddMountReply { mount: Some(entry_of(&core, payload)?) })
+    let payload = core.change_mounts(id, command).await?;
+    Ok(v1::AddMountReply { mount: Some(entry_of(&core, payload)?), empty: found == Found::Nothing })
 }
 
 pub(crate) fn list(core: &Core) -> v1::ListMountsReply {
@@ -46,6 +47,7 @@ pub(crate) async fn update(
 ) -> Result<v1::UpdateMountReply> {
     let path = parse_path(&request.path)?;
     if let Some(reply) = core.replied(&id).await? {
+        core.mounts_changed()?;
         return Ok(v1::UpdateMountReply { mount: Some(entry_of(&core, reply?)?) });
     }
     let mount = core.mounts.at(&path)?;
@@ -53,8 +55,7 @@ pub(crate) async fn update(
     let (spec, secrets) = changed(&core, &mount, request)?;
     check(&spec, &secrets, skip_check).await?;
     let command = UpdateMount { mount: mount.record.id, spec, revision: mount.record.revision };
-    let payload = core.propose_for(id, command).await?;
-    core.mounts_changed()?;
+    let payload = core.change_mounts(id, command).await?;
     Ok(v1::UpdateMountReply { mount: Some(entry_of(&core, payload)?) })
 }
 
@@ -69,7 +70,7 @@ fn changed(core: &Core, mount: &Mounted, request: v1::UpdateMountRequest) -> Res
     }
     let mut secrets = mount.secrets().clone();
     for name in &request.unset_options {
-        if secrets.0.remove(name).is_some() {
+        if secrets.0.remove(&canonical(name)).is_some() {
             seal(core, &mount.path, &mut spec, &secrets);
             continue;
         }
@@ -100,6 +101,7 @@ pub(crate) async fn remove(
     let path = parse_path(&request.path)?;
     if let Some(reply) = core.replied(&id).await? {
         reply?;
+        core.mounts_changed()?;
         return Ok(v1::RemoveMountReply {});
     }
     let mount = core.mounts.at(&path)?;
@@ -108,9 +110,11 @@ pub(crate) async fn remove(
         wait_for_deletes(&core, &mount).await?;
     }
     let command = RemoveMount { mount: mount.record.id, discard: request.discard };
-    core.propose_for(id, command).await?;
-    core.mounts_changed()?;
+    // The uploads of writes that are given up with it are aborted there.
+    core.mounts.keep_removed(mount);
+    core.change_mounts(id, command).await?;
     core.work.trash.notify_one();
+    core.work.uploads.notify_one();
     Ok(v1::RemoveMountReply {})
 }
 
@@ -149,11 +153,19 @@ async fn has_deletes(core: &Core, mount: MountId) -> Result<bool> {
     }
 }
 
+/// What a check saw of a store's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    /// Something, or it is not known.
+    Perhaps,
+}
+
 /// Opens the store and asks it, so that what is wrong is said now.
-async fn check(spec: &MountSpec, secrets: &Secrets, skip: bool) -> Result<()> {
+async fn check(spec: &MountSpec, secrets: &Secrets, skip: bool) -> Result<Found> {
     let store = open_store(spec, secrets).map_err(|error| suggest_own(spec, error))?;
     if skip {
-        return Ok(());
+        return Ok(Found::Perhaps);
     }
     let access = match spec.read_only {
         true => Access::Read,
@@ -162,25 +174,37 @@ async fn check(spec: &MountSpec, secrets: &Secrets, skip: bool) -> Result<()> {
     store.check(access).await.map_err(|error| match error {
         UfsError::RootMissing(_) => WireError { kind: ErrorKind::NotFound, ..store_error(error) },
         error => unusable(store_error(error)),
-    })
+    })?;
+    // A prefix with a slip of the pen is as empty as a new one: users are told. Nothing of this is remembered.
+    match timeout_at(Instant::now() + LOOK_MAX, store.list(b"", None, 1)).await {
+        Ok(Ok(page)) if page.entries.is_empty() && page.next.is_none() => Ok(Found::Nothing),
+        _ => Ok(Found::Perhaps),
+    }
 }
 
-/// A store that does not answer now is as good as a wrong address: said at once, where the client would ask again for long.
+/// How long the look into a new mount may take.
+const LOOK_MAX: Duration = Duration::from_secs(5);
+
+/// A store that does not answer now may be a wrong address: said at once, where the client would ask again for long.
 fn unusable(error: WireError) -> WireError {
     match error.kind {
         ErrorKind::Unavailable | ErrorKind::DeadlineExceeded => {
             let hint = if error.hint.is_empty() { "check its address" } else { error.hint.as_str() };
-            invalid(error.message, format!("{hint}; --skip-check mounts it all the same"))
+            let hint = format!("{hint}; --skip-check mounts it all the same");
+            WireError::new(ErrorKind::Unavailable, error.message).with_hint(hint).as_last_word()
         }
         _ => error,
     }
 }
 
 fn check_secrets(secrets: HashMap<String, String>) -> Result<Secrets> {
-    const KNOWN: [&str; 3] = ["access_key_id", "secret_access_key", "session_token"];
-    match secrets.keys().find(|name| !KNOWN.contains(&name.as_str())) {
-        Some(name) => Err(invalid(format!("unknown secret {name:?}"), format!("known secrets: {}", KNOWN.join(", ")))),
-        None => Ok(Secrets(secrets.into_iter().collect())),
+    let secrets = secrets.into_iter().map(|(name, value)| (canonical(&name), value)).collect();
+    let secrets = Secrets(secrets);
+    match secrets.0.keys().find(|name| !SECRETS.contains(&name.as_str())) {
+        Some(name) => {
+            Err(invalid(format!("unknown secret {name:?}"), format!("known secrets: {}", SECRETS.join(", "))))
+        }
+        None => Ok(secrets),
     }
 }
 

@@ -4,14 +4,16 @@
 //! see [`Doom`]. A directory that the user deleted with all below it is deleted by the store's own listing, since the store may hold more than was
 //! ever loaded; an empty one by its marker alone.
 //!
-//! Each mount has a pass of its own. A pass gives each trash entry a slice in turn, several entries at a time, so that a huge delete holds up
+//! Where directories are real an entry waits for those below it, which were deleted before. Each mount has a pass of its own. A pass gives each trash entry a slice in turn, several entries at a time, so that a huge delete holds up
 //! neither small ones nor other mounts.
 
 mod doom;
 mod pace;
+mod walks;
 
 use self::doom::Doom;
 use self::pace::Pace;
+use self::walks::Walks;
 use crate::core::Core;
 use crate::error::{Result, state_error, store_error};
 use crate::metrics::names;
@@ -36,6 +38,8 @@ const ENTRIES: usize = 1000;
 const ENTRIES_AT_ONCE: usize = 16;
 /// Objects, or inodes, after which an entry lets others go first.
 const SLICE: usize = 1000;
+/// Objects that are looked at, whosever they are, after which it does so too.
+const LOOKED_AT: usize = 4 * SLICE;
 /// Failures after which a pass gives up: the store is away, and the other entries would fail alike.
 const FAILURES_MAX: usize = 2 * ENTRIES_AT_ONCE;
 /// The lane of what needs no store: the metadata of deleted directories that no store is to know of.
@@ -50,8 +54,9 @@ enum Slice {
 /// Empties the trash until told to stop.
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     let mut lanes = Lanes::new("purge");
+    let walks = Arc::new(Walks::default());
     loop {
-        if let Err(error) = begin(&core, &mut lanes) {
+        if let Err(error) = begin(&core, &mut lanes, &walks) {
             tracing::warn!(%error, "the trash cannot be emptied for now");
         }
         let bell = core.work.trash.notified();
@@ -65,7 +70,7 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
 }
 
 /// Begins a pass for each mount that has something to delete.
-fn begin(core: &Arc<Core>, lanes: &mut Lanes) -> Result<()> {
+fn begin(core: &Arc<Core>, lanes: &mut Lanes, walks: &Arc<Walks>) -> Result<()> {
     let snapshot = core.glance();
     let summary = query::summary(&*snapshot).map_err(state_error)?;
     metrics::gauge!(names::PENDING_DELETES).set(summary.trash_entries as f64);
@@ -75,14 +80,14 @@ fn begin(core: &Arc<Core>, lanes: &mut Lanes) -> Result<()> {
     for mount in core.mounts.all().iter().filter(|mount| lanes.is_free(mount.id())).collect::<Vec<_>>() {
         let entries = query::trash_of_mount(&*snapshot, mount.id(), None, 1).map_err(state_error)?;
         if !entries.is_empty() {
-            lanes.begin(mount.id(), pass(Arc::clone(core), Arc::clone(mount)));
+            lanes.begin(mount.id(), pass(Arc::clone(core), Arc::clone(mount), Arc::clone(walks)));
         }
     }
     if lanes.is_free(NO_STORE) {
-        let core = Arc::clone(core);
+        let (core, walks) = (Arc::clone(core), Arc::clone(walks));
         lanes.begin(NO_STORE, async move {
             let started = Instant::now();
-            pass_without_store(&core).await?;
+            pass_without_store(&core, &walks).await?;
             // It looks at all entries, also at those that wait for a store: a tenth of the time is enough for that.
             tokio::time::sleep(core.settings.tick.max(9 * started.elapsed())).await;
             Ok(())
@@ -92,7 +97,7 @@ fn begin(core: &Arc<Core>, lanes: &mut Lanes) -> Result<()> {
 }
 
 /// Goes through the entries of a mount once.
-async fn pass(core: Arc<Core>, mount: Arc<Mounted>) -> Result<()> {
+async fn pass(core: Arc<Core>, mount: Arc<Mounted>, walks: Arc<Walks>) -> Result<()> {
     let pace = Pace::new(core.settings.purge_objects_per_second);
     let (mut after, mut failures, mut failed) = (None::<Bytes>, 0, None);
     loop {
@@ -103,7 +108,7 @@ async fn pass(core: Arc<Core>, mount: Arc<Mounted>) -> Result<()> {
             return failed.map_or(Ok(()), Err);
         };
         after = Some(last.key.clone());
-        let slice = |entry| Purge { core: &core, mount: &mount, pace: &pace, entry }.slice();
+        let slice = |entry| Purge { core: &core, mount: &mount, pace: &pace, walks: &walks, entry }.slice();
         let slices: Vec<_> = entries.into_iter().map(slice).collect();
         let mut slices = stream::iter(slices).buffer_unordered(ENTRIES_AT_ONCE);
         while let Some(outcome) = slices.next().await {
@@ -118,16 +123,21 @@ async fn pass(core: Arc<Core>, mount: Arc<Mounted>) -> Result<()> {
 }
 
 /// Forgets the inodes of entries whose objects are not, or no longer, to be deleted: when a mount is gone, its store is none of ours any more.
-async fn pass_without_store(core: &Arc<Core>) -> Result<()> {
+async fn pass_without_store(core: &Arc<Core>, walks: &Walks) -> Result<()> {
     let mut after = 0;
     loop {
-        let entries = query::trash(&*core.read().await?, after, ENTRIES).map_err(state_error)?;
+        let snapshot = core.read().await?;
+        let entries = query::trash(&*snapshot, after, ENTRIES).map_err(state_error)?;
+        // Of the same moment as the entries: the table of open stores may be behind.
+        let mounts = query::mounts(&*snapshot).map_err(state_error)?;
+        drop(snapshot);
         let Some(last) = entries.last() else {
             return Ok(());
         };
         after = last.id;
         for entry in entries {
-            if !entry.purge_store || core.mounts.get(MountId(entry.mount)).is_none() {
+            if !entry.purge_store || mounts.iter().all(|mount| mount.id != entry.mount) {
+                walks.take(entry.id);
                 while let Slice::More = forget_inodes(core, entry.id).await? {}
                 core.work.unblocked.notify_waiters();
             }
@@ -140,11 +150,13 @@ struct Purge<'a> {
     core: &'a Arc<Core>,
     mount: &'a Arc<Mounted>,
     pace: &'a Pace,
+    walks: &'a Walks,
     entry: TrashEntry,
 }
 
 impl Purge<'_> {
     async fn slice(self) -> Result<Slice> {
+        crate::fault::point("purge: not begun")?;
         if self.core.mounts.get(self.mount.id()).is_none() {
             // Unmounted since the pass began: its store is none of ours any more.
             return Ok(Slice::More);
@@ -164,6 +176,11 @@ impl Purge<'_> {
         let Some(top) = page.first() else {
             return Ok(Slice::Done);
         };
+        // What was deleted before it, from below it, goes first: a directory of a disk can only go when it is empty.
+        let is_real = self.mount.store()?.capabilities().real_directories;
+        if is_real && query::trash_below(&*self.core.glance(), self.mount.id(), &entry.key).map_err(state_error)? {
+            return Ok(Slice::More);
+        }
         self.keep_parent().await?;
         let is_top = top.inode.id == entry.id;
         if is_top && !top.inode.is_directory() {
@@ -179,7 +196,8 @@ impl Purge<'_> {
         Ok(Slice::Done)
     }
 
-    /// The version that was deleted goes; and another one that was there at the time, which nobody had looked at yet, or which is a copy that a rename made.
+    /// The version that was deleted goes; and another one that was there at the time, which nobody had looked at yet, or which is a copy that a rename made,
+    /// unless just the one version was asked for.
     async fn delete_file(&self, top: &Trashed) -> Result<Slice> {
         let key = &self.entry.key;
         let when = |tag| vec![DeleteTarget::file(key.clone()).when(DeleteCondition::IfTag(tag))];
@@ -190,6 +208,10 @@ impl Purge<'_> {
                 return Ok(Slice::Done);
             }
         }
+        if self.entry.only_version && !tag.is_empty() {
+            self.left();
+            return Ok(Slice::Done);
+        }
         let found = self.mount.store()?.stat_object(key, ObjectKind::File).await.map_err(store_error)?;
         if let Some(found) = found.filter(|found| Doom::of(&self.entry).was_there(found)) {
             self.delete(when(found.tag)).await?;
@@ -197,13 +219,16 @@ impl Purge<'_> {
         Ok(Slice::Done)
     }
 
-    /// Deletes what lay below a directory, by the store's own listing, children before their directory, and then the directory.
+    /// Deletes what lay below a directory, by the store's own listing, children before their directory, and then the directory. Goes on where the
+    /// slice before has ended.
     async fn delete_below(&self) -> Result<Slice> {
         let store = self.mount.store()?;
-        let (mut walk, mut deleted) = (StoreWalk::below(self.entry.key.clone()), 0);
+        let walk = self.walks.take(self.entry.id);
+        let (mut walk, mut deleted, mut looked_at) = (walk.unwrap_or_else(|| StoreWalk::below(self.entry.key.clone())), 0, 0);
         while let Some(visit) = walk.next(store).await? {
             deleted += match visit {
                 Visit::Files { directory, files } => {
+                    looked_at += files.len();
                     let doomed = Doom::of(&self.entry).among(&self.core.glance(), &directory, files)?;
                     let target = |file: forebay_ufs::ListEntry| {
                         let key = join(&directory, &file.name);
@@ -213,7 +238,8 @@ impl Purge<'_> {
                 }
                 Visit::Left { directory, marker, .. } => self.delete_directory(&directory, marker).await?,
             };
-            if deleted >= SLICE {
+            if deleted >= SLICE || looked_at >= LOOKED_AT {
+                self.walks.keep(self.entry.id, walk);
                 return Ok(Slice::More);
             }
         }
@@ -252,6 +278,7 @@ impl Purge<'_> {
         let mut deleted = 0;
         for part in targets.chunks(PAGE_LEN) {
             self.pace.take(part.len()).await;
+            self.core.still_leads().await?;
             for outcome in self.mount.store()?.delete(part).await.map_err(store_error)? {
                 match outcome {
                     Ok(()) => deleted += 1,
@@ -302,6 +329,7 @@ pub(crate) async fn mark_if_empty(core: &Core, mount: &Mounted, key: &[u8]) -> R
     if !entries.is_empty() {
         return Ok(());
     }
+    core.still_leads().await?;
     mount.store()?.make_directory(key).await.map_err(store_error)
 }
 

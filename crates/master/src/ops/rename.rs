@@ -15,15 +15,17 @@ use crate::mounts::Mounted;
 use crate::ops::lanes::Lanes;
 use crate::ops::open::found;
 use crate::ops::wait;
+use crate::path_locks::PathGuard;
 use crate::sync::{load_entries, locate};
-use forebay_base::{ErrorKind, MountId, NsPath};
+use forebay_base::{ErrorKind, MountId, NsPath, VersionTag};
 use forebay_namespace::command::{BeginRename, CommitRename, Rename, UndoRename};
 use forebay_namespace::record::{IntentPhase, RenameIntent};
 use forebay_namespace::{Payload, Reason, Request, query};
 use forebay_proto::error::WireError;
 use forebay_proto::v1;
 use forebay_proto::v1::SyncMode;
-use forebay_ufs::{Ufs, UfsError};
+use forebay_ufs::local::is_renamed;
+use forebay_ufs::{ObjectMeta, Ufs, UfsError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -41,76 +43,118 @@ enum Run {
 
 pub(crate) async fn rename(core: Arc<Core>, id: Request, request: v1::RenameRequest) -> Result<v1::RenameReply> {
     let (from, to) = (parse_path(&request.from)?, parse_path(&request.to)?);
-    let _guard = core.locks.lock(vec![from.clone(), to.clone()]).await;
-    if let Some(reply) = core.replied(&id).await? {
-        return reply_of(reply?);
-    }
-    if let Some(intent) = intent_of(&core, &id).await? {
-        return reply_of(drive(&core, intent, Some(id), Run::Again).await?);
-    }
-    let mount = core.mount_of(&from).map(|(mount, _)| mount);
-    let Some(mount) = mount else {
-        return reply_of(plain(&core, id, &request).await?);
-    };
-    mount.check_writable(&from)?;
-    wait::until_free(&core, &mount, &from).await?;
-    wait::until_free(&core, &mount, &to).await?;
-    prepare(&core, &from, &to).await?;
-    mount.check_name(&to)?;
-    if from == to || core.mount_of(&to).is_none_or(|(other, _)| other.id() != mount.id()) {
-        // Nothing to move, or refused: the state machine says which.
-        return reply_of(plain(&core, id, &request).await?);
-    }
-    let command = BeginRename {
-        from: from.to_bytes(),
-        to: to.to_bytes(),
+    let renaming = Renaming {
+        deadline: Instant::now() + core.settings.blocked_wait,
+        core,
+        id,
+        from,
+        to,
         no_replace: request.no_replace,
-        client: id.client,
-        sequence: id.sequence,
     };
-    let intent = begin(&core, &mount, &from, command).await?;
-    reply_of(drive(&core, intent, Some(id), Run::First).await?)
-}
-
-/// Records the intent; waits for objects below either path that are still being deleted.
-async fn begin(core: &Core, mount: &Mounted, from: &NsPath, command: BeginRename) -> Result<RenameIntent> {
-    let deadline = Instant::now() + core.settings.blocked_wait;
+    let mut prepared = false;
     loop {
-        let mut bell = std::pin::pin!(core.work.unblocked.notified());
+        let mut bell = std::pin::pin!(renaming.core.work.unblocked.notified());
         bell.as_mut().enable();
-        let refused = match core.propose(command.clone()).await {
-            Ok(Payload::Intent(intent)) => return Ok(intent),
-            Ok(other) => return Err(internal(format!("begin rename was answered {other:?}"))),
-            Err(refused) => refused,
+        let blocked = match renaming.attempt(&mut prepared).await? {
+            Attempt::Ended => return Ok(v1::RenameReply {}),
+            Attempt::Blocked(error) => error,
         };
-        core.work.trash.notify_one();
-        if refused.reason != Reason::Blocked || timeout_at(deadline, bell).await.is_err() {
-            return Err(refused.error);
+        renaming.core.work.trash.notify_one();
+        if timeout_at(renaming.deadline, bell).await.is_err() {
+            return Err(blocked);
         }
-        wait::until_free(core, mount, from).await?;
     }
 }
 
-/// A rename that concerns no store.
-async fn plain(core: &Core, id: Request, request: &v1::RenameRequest) -> Result<Payload> {
-    let command = Rename {
-        from: request.from.clone(),
-        to: request.to.clone(),
-        no_replace: request.no_replace,
-        ..Rename::default()
-    };
-    let command =
-        Rename { from: parse_path(&command.from)?.to_bytes(), to: parse_path(&command.to)?.to_bytes(), ..command };
-    Ok(core.propose_for(id, command).await?)
+/// One request to rename.
+struct Renaming {
+    core: Arc<Core>,
+    id: Request,
+    from: NsPath,
+    to: NsPath,
+    no_replace: bool,
+    deadline: Instant,
+}
+
+/// How an attempt to rename ended.
+enum Attempt {
+    Ended,
+    /// Objects below either path are still being deleted or renamed. The locks are given back: whoever renames there needs them to end.
+    Blocked(WireError),
+}
+
+impl Renaming {
+    async fn attempt(&self, prepared: &mut bool) -> Result<Attempt> {
+        let core = &self.core;
+        let mount = core.mount_of(&self.from).map(|(mount, _)| mount);
+        let _guard = self.lock(mount.as_deref()).await?;
+        if let Some(reply) = core.replied(&self.id).await? {
+            return ended(reply?);
+        }
+        if let Some(intent) = intent_of(core, &self.id).await? {
+            return ended(drive(core, intent, Some(self.id), Run::Again).await?);
+        }
+        let Some(mount) = mount else {
+            return ended(self.plain().await?);
+        };
+        mount.check_writable(&self.from)?;
+        if !*prepared {
+            prepare(core, &self.from, &self.to).await?;
+            *prepared = true;
+        }
+        mount.check_name(&self.to)?;
+        if self.from == self.to || core.mount_of(&self.to).is_none_or(|(other, _)| other.id() != mount.id()) {
+            // Nothing to move, or refused: the state machine says which.
+            return ended(self.plain().await?);
+        }
+        self.begin().await
+    }
+
+    async fn lock(&self, mount: Option<&Mounted>) -> Result<PathGuard> {
+        // An intent of its own is what blocks the paths, and is gone on with.
+        let mount = match intent_of(&self.core, &self.id).await? {
+            Some(_) => None,
+            None => mount,
+        };
+        wait::lock_free(&self.core, mount, &[&self.from, &self.to], self.deadline).await
+    }
+
+    /// Records the intent and carries it out.
+    async fn begin(&self) -> Result<Attempt> {
+        let command = BeginRename {
+            from: self.from.to_bytes(),
+            to: self.to.to_bytes(),
+            no_replace: self.no_replace,
+            client: self.id.client,
+            sequence: self.id.sequence,
+        };
+        match self.core.propose(command).await {
+            Ok(Payload::Intent(intent)) => ended(drive(&self.core, intent, Some(self.id), Run::First).await?),
+            Ok(other) => Err(internal(format!("begin rename was answered {other:?}"))),
+            Err(refused) if refused.reason == Reason::Blocked => Ok(Attempt::Blocked(refused.error)),
+            Err(refused) => Err(refused.error),
+        }
+    }
+
+    /// A rename that concerns no store.
+    async fn plain(&self) -> Result<Payload> {
+        let command = Rename {
+            from: self.from.to_bytes(),
+            to: self.to.to_bytes(),
+            no_replace: self.no_replace,
+            ..Rename::default()
+        };
+        Ok(self.core.propose_for(self.id, command).await?)
+    }
 }
 
 /// Loads what the rules of rename look at: both paths, and the entries of a directory that is to be replaced. What moves and what is replaced
 /// are told by their versions, so the store is asked now: what a minute-old answer does not know would be lost.
 async fn prepare(core: &Arc<Core>, from: &NsPath, to: &NsPath) -> Result<()> {
     let located = locate(core, from, SyncMode::ByInterval).await?;
-    if !found(&located, from)?.is_directory() {
+    if !found(&located.resolved, from)?.is_directory() {
         let located = locate(core, from, SyncMode::Now).await?;
-        found(&located, from)?;
+        found(&located.resolved, from)?;
     }
     let located = locate(core, to, SyncMode::Now).await?;
     let target = located.resolved.found().map(|step| &step.inode);
@@ -170,6 +214,12 @@ async fn move_and_commit(
         Err(error) => return Err(give_up(core, mount, intent, error).await),
     };
     crate::fault::point("rename: moved, not committed")?;
+    if intent.directory {
+        // What was compared below the target was another directory. Nothing there is compared again before the intent is committed.
+        for path in [&intent.from, &intent.to] {
+            core.freshness.forget_tree(mount.id(), &parse_path(path)?, std::time::Instant::now());
+        }
+    }
     let command = CommitRename { intent: intent.id, tag, modified_ms: 0 };
     match core.propose_for(id, command).await {
         Ok(payload) => Ok(payload),
@@ -205,7 +255,8 @@ async fn give_up(core: &Arc<Core>, mount: &Mounted, intent: &RenameIntent, error
 async fn move_objects(core: &Core, mount: &Mounted, intent: &RenameIntent, run: Run) -> Result<String> {
     let store = mount.store()?;
     if store.capabilities().native_rename {
-        rename_at_once(store, intent).await?;
+        core.still_leads().await?;
+        rename_at_once(store, intent, run).await?;
         if intent.directory {
             return Ok(String::new());
         }
@@ -223,23 +274,32 @@ fn missing(intent: &RenameIntent) -> WireError {
     parse_path(&intent.from).map_or_else(|error| error, |path| not_found(&path))
 }
 
-/// Where the store renames by itself. After a restart it may have done so already.
-async fn rename_at_once(store: &Arc<dyn Ufs>, intent: &RenameIntent) -> Result<()> {
+/// Where the store renames by itself. An earlier run, before a restart, may have done so already.
+async fn rename_at_once(store: &Arc<dyn Ufs>, intent: &RenameIntent, run: Run) -> Result<()> {
     match store.rename(&intent.from_key, &intent.to_key).await {
-        Err(UfsError::NotFound(failure)) => {
-            let moved = store.stat(&intent.to_key).await.map_err(store_error)?;
-            match moved {
-                Some(meta) if meta.is_directory() == intent.directory => Ok(()),
-                _ => Err(store_error(UfsError::NotFound(failure))),
+        Err(UfsError::NotFound(failure)) if run == Run::Again => {
+            let found = store.stat(&intent.to_key).await.map_err(store_error)?;
+            match found.is_some_and(|found| is_moved(intent, &found)) {
+                true => Ok(()),
+                false => Err(store_error(UfsError::NotFound(failure))),
             }
         }
         outcome => outcome.map_err(store_error),
     }
 }
 
-fn reply_of(payload: Payload) -> Result<v1::RenameReply> {
+/// Whether what lies at the target can be what was to be moved there.
+fn is_moved(intent: &RenameIntent, found: &ObjectMeta) -> bool {
+    match intent.directory {
+        true => found.is_directory(),
+        false if intent.source_tag.is_empty() => !found.is_directory() && found.length == intent.source_length,
+        false => !found.is_directory() && is_renamed(&VersionTag(intent.source_tag.clone()), &found.tag),
+    }
+}
+
+fn ended(payload: Payload) -> Result<Attempt> {
     match payload {
-        Payload::Renamed(_) | Payload::Done(_) => Ok(v1::RenameReply {}),
+        Payload::Renamed(_) | Payload::Done(_) => Ok(Attempt::Ended),
         other => Err(internal(format!("rename was answered {other:?}"))),
     }
 }
@@ -300,4 +360,31 @@ async fn resume(core: Arc<Core>, intents: Vec<RenameIntent>) -> Result<()> {
         }
     }
     failed.map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[tokio::test]
+    async fn what_stands_at_the_target_is_not_taken_for_what_was_moved() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("target"), "old bytes").unwrap();
+        let uri = format!("file://{}", dir.path().display());
+        let store = forebay_ufs::open(&uri, &forebay_ufs::OpenOptions::default()).unwrap();
+        let tag = store.stat(b"target").await.unwrap().unwrap().tag.0;
+        let intent = |source_tag: &str| RenameIntent {
+            from_key: Bytes::from_static(b"gone"),
+            to_key: Bytes::from_static(b"target"),
+            source_tag: source_tag.to_owned(),
+            ..RenameIntent::default()
+        };
+        let not_found = |outcome: Result<()>| outcome.unwrap_err().kind == ErrorKind::NotFound;
+        assert!(not_found(rename_at_once(&store, &intent(&tag), Run::First).await));
+        assert!(not_found(rename_at_once(&store, &intent("another"), Run::Again).await));
+        rename_at_once(&store, &intent(&tag), Run::Again).await.unwrap();
+        let directory = RenameIntent { directory: true, ..intent("") };
+        assert!(not_found(rename_at_once(&store, &directory, Run::Again).await));
+    }
 }

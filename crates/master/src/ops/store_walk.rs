@@ -5,6 +5,7 @@
 use crate::error::{Result, store_error};
 use bytes::Bytes;
 use forebay_ufs::{ListCursor, ListEntry, ObjectMeta, Ufs, UfsError};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Entries of one page: what S3 gives at most.
@@ -38,7 +39,8 @@ pub(crate) struct StoreWalk {
 /// One directory on the way down.
 struct Frame {
     key: Bytes,
-    directories: Vec<Bytes>,
+    /// Those of the last page that are still to be gone into, in the order of listings: what was passed is all that comes before.
+    directories: VecDeque<Bytes>,
     cursor: Option<ListCursor>,
     ended: bool,
     empty: bool,
@@ -57,7 +59,7 @@ impl StoreWalk {
             let Some(frame) = self.frames.last_mut() else {
                 return Ok(None);
             };
-            if let Some(directory) = frame.directories.pop() {
+            if let Some(directory) = frame.directories.pop_front() {
                 self.frames.push(Frame::new(directory));
                 continue;
             }
@@ -65,15 +67,24 @@ impl StoreWalk {
                 let files = frame.fill(store).await?;
                 return Ok(Some(Visit::Files { directory: frame.key.clone(), files }));
             }
-            let left = self.frames.pop();
-            return Ok(left.map(|Frame { key, marker, empty, .. }| Visit::Left { directory: key, marker, empty }));
+            let Some(Frame { key, marker, empty, .. }) = self.frames.pop() else {
+                return Ok(None);
+            };
+            return Ok(Some(Visit::Left { directory: key, marker, empty }));
         }
     }
 }
 
 impl Frame {
     fn new(key: Bytes) -> Frame {
-        Frame { key, directories: Vec::new(), cursor: None, ended: false, empty: true, marker: None }
+        Frame {
+            key,
+            directories: VecDeque::new(),
+            cursor: None,
+            ended: false,
+            empty: true,
+            marker: None,
+        }
     }
 
     /// The files of the next page; its directories are kept.
@@ -86,14 +97,18 @@ impl Frame {
         self.cursor = page.next;
         self.marker = page.marker.or(self.marker.take());
         let hidden = page.hidden.into_iter().map(|hidden| ListEntry { name: hidden.name, meta: hidden.meta });
-        let mut files = Vec::with_capacity(page.entries.len());
+        let (mut files, mut directories) = (Vec::with_capacity(page.entries.len()), Vec::new());
         for entry in page.entries.into_iter().chain(hidden) {
             self.empty = false;
             match entry.meta.is_directory() {
-                true => self.directories.push(join(&self.key, &entry.name)),
+                true => directories.push(entry.list_key()),
                 false => files.push(entry),
             }
         }
+        // Those that share their name with a file come last in the page.
+        directories.sort();
+        let keys = directories.iter().map(|key| join(&self.key, key.0.strip_suffix(b"/").unwrap_or(&key.0)));
+        self.directories = keys.collect();
         Ok(files)
     }
 }

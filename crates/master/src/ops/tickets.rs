@@ -1,7 +1,9 @@
 //! Tickets for readers and writers.
 
 use crate::core::Core;
+use crate::data_dir::Keys;
 use crate::mounts::Mounted;
+use crate::settings::Settings;
 use bytes::Bytes;
 use forebay_namespace::record::WriteType;
 use forebay_namespace::{Inode, Write};
@@ -16,7 +18,7 @@ pub(crate) struct Signed {
 }
 
 /// Lets its holder read this version of a file.
-pub(crate) fn for_reading(core: &Core, inode: &Inode, mount: u32, key: Bytes) -> Signed {
+pub(crate) fn for_reading(settings: &Settings, keys: &Keys, inode: &Inode, mount: u32, key: Bytes) -> Signed {
     let ticket = Ticket {
         inode: inode.id,
         version: inode.version,
@@ -30,7 +32,7 @@ pub(crate) fn for_reading(core: &Core, inode: &Inode, mount: u32, key: Bytes) ->
         read: true,
         ..Ticket::default()
     };
-    sign(core, ticket)
+    sign(settings, keys, ticket)
 }
 
 /// Lets its holder send parts of this write. It names the upload once that has begun.
@@ -49,14 +51,14 @@ pub(crate) fn for_writing(core: &Core, write: &Write, part_size: u64) -> Signed 
         part_size,
         ..Ticket::default()
     };
-    sign(core, ticket)
+    sign(&core.settings, &core.keys, ticket)
 }
 
-fn sign(core: &Core, ticket: Ticket) -> Signed {
-    let lifetime_ms = core.settings.ticket_lifetime.as_millis() as u64;
-    let expires_ms = core.settings.clock.now().0.saturating_add(lifetime_ms);
+fn sign(settings: &Settings, keys: &Keys, ticket: Ticket) -> Signed {
+    let lifetime_ms = settings.ticket_lifetime.as_millis() as u64;
+    let expires_ms = settings.clock.now().0.saturating_add(lifetime_ms);
     let ticket = Ticket { expires_ms, ..ticket };
-    Signed { ticket: ticket.sign(&core.data.ticket_key), expires_ms }
+    Signed { ticket: ticket.sign(&keys.ticket_key), expires_ms }
 }
 
 /// Bytes of the first part of a write: the greatest divisor of the block into whole pages that the setting and the store allow.

@@ -189,7 +189,7 @@ async fn dispatch(namespace: &NamespaceService, request: Option<Asked>) -> Resul
                 })*
                 None => Err(WireError::new(
                     ErrorKind::InvalidArgument,
-                    "a call of a kind that this version does not know",
+                    "a call of a kind that this release does not know: it is not supported by this cluster until its masters are upgraded",
                 ).into()),
             }
         };

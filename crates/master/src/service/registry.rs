@@ -3,9 +3,10 @@
 use crate::admission::Class;
 use crate::core::Core;
 use crate::registry::Beat;
+use crate::seat::Seat;
 use crate::service::serve;
 use forebay_base::{ErrorKind, WorkerId};
-use forebay_proto::error::WireError;
+use forebay_proto::error::{self, WireError};
 use forebay_proto::v1;
 use forebay_proto::v1::registry_server::Registry;
 use std::sync::Arc;
@@ -14,17 +15,29 @@ use tonic::{Request, Response, Status};
 
 /// The service.
 #[derive(Clone)]
-pub(crate) struct RegistryService(pub(crate) Arc<Core>);
+pub(crate) struct RegistryService(pub(crate) Arc<Seat>);
 
 #[tonic::async_trait]
 impl Registry for RegistryService {
     async fn register(&self, request: Request<v1::RegisterRequest>) -> Result<Response<v1::RegisterReply>, Status> {
-        serve(&self.0, Class::Heartbeat, async { register(&self.0, request.into_inner()).await }).await
+        let core = self.0.core()?;
+        serve(&core, Class::Heartbeat, async { register(&core, request.into_inner()).await }).await
     }
 
     async fn heartbeat(&self, request: Request<v1::HeartbeatRequest>) -> Result<Response<v1::HeartbeatReply>, Status> {
-        serve(&self.0, Class::Heartbeat, async { heartbeat(&self.0, request.into_inner()) }).await
+        let core = self.0.core()?;
+        serve(&core, Class::Heartbeat, async { heartbeat(&core, request.into_inner()) }).await
     }
+}
+
+/// Fails for a worker whose cache belongs to another cluster, as those of the cluster do that this one was restored from: the same inodes are other files there, and clients
+/// must not be sent to it. One that names none is new.
+fn check_cluster(core: &Core, named: &str) -> Result<(), WireError> {
+    let own = &core.keys.cluster_id;
+    if named.is_empty() || named == own {
+        return Ok(());
+    }
+    Err(error::other_cluster(named, own))
 }
 
 async fn register(core: &Core, request: v1::RegisterRequest) -> Result<v1::RegisterReply, WireError> {
@@ -35,11 +48,13 @@ async fn register(core: &Core, request: v1::RegisterRequest) -> Result<v1::Regis
             "a worker registers with its id and the address of its data plane",
         ));
     }
+    check_cluster(core, &request.cluster_id)?;
     core.registry.register(request, Instant::now(), core.settings.clock.now().0, core.position());
-    Ok(v1::RegisterReply { cluster_id: core.data.cluster_id.clone(), view: Some(core.cluster_view()) })
+    Ok(v1::RegisterReply { cluster_id: core.keys.cluster_id.clone(), view: Some(core.cluster_view()) })
 }
 
 fn heartbeat(core: &Core, request: v1::HeartbeatRequest) -> Result<v1::HeartbeatReply, WireError> {
+    check_cluster(core, &request.cluster_id)?;
     let now_ms = core.settings.clock.now().0;
     let worker = WorkerId(request.worker);
     let beat = core.registry.beat(worker, request.status, Instant::now(), now_ms);

@@ -20,6 +20,7 @@ use forebay_namespace::query::{self, SyncBase};
 use forebay_namespace::{BATCH_MAX, Inode, Payload, Reason};
 use forebay_proto::error::WireError;
 use forebay_ufs::{ListCursor, ListEntry, ListKey, ListPage, ObjectKind, UfsError};
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,10 +36,52 @@ enum Stage {
     Failed(WireError),
 }
 
+/// What a listing is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Somebody asks for the entries: what is not among them is not there.
+    Entries,
+    /// Nobody does yet: names that are not found are asked for when somebody wants them.
+    Ahead,
+}
+
+/// What a listing is for: who comes for the entries of one that nobody has asked for makes it theirs, until it is at its last page.
+struct Aim(Mutex<(Purpose, bool)>);
+
+impl Aim {
+    fn new(purpose: Purpose) -> Aim {
+        Aim(Mutex::new((purpose, false)))
+    }
+
+    /// Whether it serves this purpose, too, from now on.
+    fn serves(&self, purpose: Purpose) -> bool {
+        let (own, is_decided) = &mut *self.0.lock();
+        if purpose == Purpose::Entries && !*is_decided {
+            *own = purpose;
+        }
+        purpose == Purpose::Ahead || *own == purpose
+    }
+
+    /// What it was for. It does not change any more.
+    fn decide(&self) -> Purpose {
+        let (purpose, is_decided) = &mut *self.0.lock();
+        *is_decided = true;
+        *purpose
+    }
+}
+
 /// A listing under way. The table follows it by its sender alone, so that who else follows can be counted.
 pub(super) struct Running {
     started: Instant,
     stage: Arc<watch::Sender<Stage>>,
+    aim: Arc<Aim>,
+}
+
+impl Running {
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn followers(&self) -> usize {
+        self.stage.receiver_count()
+    }
 }
 
 /// A listing that somebody follows.
@@ -83,8 +126,8 @@ pub(super) async fn join(
     strict: bool,
 ) -> Result<Arrived> {
     loop {
-        let (started, mut arrived) = enter(core, mount, directory, start_after);
-        if !strict || started >= asked {
+        let (started, serves, mut arrived) = enter(core, mount, directory, start_after, Purpose::Entries);
+        if serves && (!strict || started >= asked) {
             return Ok(arrived);
         }
         // Its end, good or bad, lets the next one begin.
@@ -93,27 +136,59 @@ pub(super) async fn join(
     }
 }
 
-fn enter(core: &Arc<Core>, mount: &Arc<Mounted>, directory: &NsPath, start_after: &[u8]) -> (Instant, Arrived) {
+/// Joins the listing of a directory, or begins one that nobody has asked for.
+pub(super) fn begin_ahead(core: &Arc<Core>, mount: &Arc<Mounted>, directory: &NsPath) -> Arrived {
+    enter(core, mount, directory, b"", Purpose::Ahead).2
+}
+
+/// Joins a listing or begins it: when it began, whether it serves the purpose, and the listing.
+fn enter(
+    core: &Arc<Core>,
+    mount: &Arc<Mounted>,
+    directory: &NsPath,
+    start_after: &[u8],
+    purpose: Purpose,
+) -> (Instant, bool, Arrived) {
     let id = (directory.clone(), Bytes::copy_from_slice(start_after));
     let mut listings = core.syncs.listings.lock();
     if let Some(running) = listings.get(&id) {
         let stage = running.stage.subscribe();
-        return (running.started, Arrived { stage });
+        return (running.started, running.aim.serves(purpose), Arrived { stage });
     }
     let started = Instant::now();
     let (sender, stage) = watch::channel(Stage::Running(Watermark::Nothing));
     let sender = Arc::new(sender);
-    listings.insert(id.clone(), Running { started, stage: Arc::clone(&sender) });
+    let aim = Arc::new(Aim::new(purpose));
+    listings.insert(id.clone(), Running { started, stage: Arc::clone(&sender), aim: Arc::clone(&aim) });
     let listing = Listing {
         core: Arc::clone(core),
         mount: Arc::clone(mount),
         directory: directory.clone(),
         start_after: id.1,
+        aim,
         started,
         sender,
     };
     tokio::spawn(listing.run());
-    (started, Arrived { stage })
+    (started, true, Arrived { stage })
+}
+
+/// Whether all entries of a directory are being listed.
+pub(super) fn is_running(core: &Core, directory: &NsPath) -> bool {
+    core.syncs.listings.lock().contains_key(&(directory.clone(), Bytes::new()))
+}
+
+/// Whether a listing under way of the path's directory, begun within the mount's interval, has settled the path.
+pub(super) fn has_passed(core: &Core, mount: &Mounted, path: &NsPath) -> bool {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return false;
+    };
+    let listings = core.syncs.listings.lock();
+    let Some(running) = listings.get(&(directory, Bytes::new())) else {
+        return false;
+    };
+    let is_fresh = mount.interval().holds(running.started, Instant::now());
+    is_fresh && matches!(&*running.stage.borrow(), Stage::Running(watermark) if watermark.covers(name.as_bytes()))
 }
 
 /// How a listing ended.
@@ -131,6 +206,7 @@ struct Listing {
     mount: Arc<Mounted>,
     directory: NsPath,
     start_after: Bytes,
+    aim: Arc<Aim>,
     started: Instant,
     sender: Arc<watch::Sender<Stage>>,
 }
@@ -161,9 +237,7 @@ impl Listing {
         };
         match self.list().await {
             Ok(Listed::Whole) => {
-                if self.start_after.is_empty() {
-                    self.core.freshness.entries_compared(self.mount.id(), &self.directory, self.started);
-                }
+                self.remember();
                 self.show(Stage::Running(Watermark::All));
             }
             // Nothing was compared that could be remembered.
@@ -173,6 +247,17 @@ impl Listing {
                 metrics::counter!(names::SYNC_FAILURES).increment(1);
                 self.show(Stage::Failed(error));
             }
+        }
+    }
+
+    fn remember(&self) {
+        let (freshness, mount) = (&self.core.freshness, self.mount.id());
+        match self.aim.decide() {
+            Purpose::Entries if self.start_after.is_empty() => {
+                freshness.entries_compared(mount, &self.directory, self.started);
+            }
+            Purpose::Entries => {}
+            Purpose::Ahead => freshness.found_compared(mount, &self.directory, self.started),
         }
     }
 
@@ -278,7 +363,8 @@ impl Listing {
         let upper = page.next.as_ref().map(|next| next.list_key().clone());
         let resolved = query::resolve(&**snapshot, &self.directory).map_err(state_error)?;
         let found = resolved.found().map(|step| &step.inode);
-        let loads = upper.is_none() && self.start_after.is_empty() && !found.is_some_and(Inode::is_loaded);
+        let is_whole = || self.start_after.is_empty() && self.aim.decide() == Purpose::Entries;
+        let loads = upper.is_none() && is_whole() && !found.is_some_and(Inode::is_loaded);
         let mut resume = None;
         loop {
             let (changes, next) = {

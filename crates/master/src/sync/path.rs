@@ -98,21 +98,29 @@ async fn run(leave: Leave, mount: Arc<Mounted>, started: Instant) -> Result<()> 
     let (core, path) = (&leave.core, &leave.path);
     let outcome = compare(core, &mount, path).await;
     match &outcome {
-        Ok(()) => core.freshness.path_compared(mount.id(), path, started),
+        Ok(Compared::Yes) => core.freshness.path_compared(mount.id(), path, started),
+        Ok(Compared::Blocked) => {}
         Err(_) => metrics::counter!(names::SYNC_FAILURES).increment(1),
     }
-    outcome
+    outcome.map(|_| ())
 }
 
-async fn compare(core: &Arc<Core>, mount: &Arc<Mounted>, path: &NsPath) -> Result<()> {
+/// Whether a path was compared.
+enum Compared {
+    Yes,
+    /// Objects there are being deleted or renamed: nothing was looked at that could be remembered.
+    Blocked,
+}
+
+async fn compare(core: &Arc<Core>, mount: &Arc<Mounted>, path: &NsPath) -> Result<Compared> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-        return Ok(());
+        return Ok(Compared::Yes);
     };
     let key = mount.key(path);
     for _ in 0..STALE_RETRIES {
         let snapshot = core.read().await?;
         if is_blocked(&snapshot, mount, &key)? {
-            return Ok(());
+            return Ok(Compared::Blocked);
         }
         let Some(base) = query::sync_base(&*snapshot, &directory).map_err(state_error)? else {
             // A file stands in the way. If it is gone from the store, what lies behind it may be there now.
@@ -126,7 +134,7 @@ async fn compare(core: &Arc<Core>, mount: &Arc<Mounted>, path: &NsPath) -> Resul
             meta => meta.map_err(store_error)?,
         };
         let Some(entry) = difference(core, mount, path, &name, &snapshot, meta)? else {
-            return Ok(());
+            return Ok(Compared::Yes);
         };
         let command = SyncApply {
             directory: directory.to_bytes(),
@@ -138,7 +146,7 @@ async fn compare(core: &Arc<Core>, mount: &Arc<Mounted>, path: &NsPath) -> Resul
         match core.propose(command).await {
             Ok(Payload::Synced(synced)) => {
                 count(&synced);
-                return Ok(());
+                return Ok(Compared::Yes);
             }
             Ok(other) => return Err(internal(format!("a comparison was answered {other:?}"))),
             Err(refused) if refused.reason == Reason::Stale => {}
@@ -179,18 +187,23 @@ fn difference(
 }
 
 /// The path leads through a file: compares that one, and the path once more if it was no file any longer.
-async fn compare_obstacle(core: &Arc<Core>, mount: &Arc<Mounted>, path: &NsPath, snapshot: &Snapshot) -> Result<()> {
+async fn compare_obstacle(
+    core: &Arc<Core>,
+    mount: &Arc<Mounted>,
+    path: &NsPath,
+    snapshot: &Snapshot,
+) -> Result<Compared> {
     let resolved = query::resolve(snapshot, path).map_err(state_error)?;
     let above = path
         .ancestors_and_self()
         .nth(resolved.steps.len() - 1)
         .filter(|above| above != path && above.starts_with(&mount.path));
-    let Some(above) = above else { return Ok(()) };
+    let Some(above) = above else { return Ok(Compared::Yes) };
     compare(core, mount, &above).await?;
     let snapshot = core.read().await?;
     let directory = path.parent().unwrap_or_else(NsPath::root);
     match query::sync_base(&*snapshot, &directory).map_err(state_error)? {
-        None => Ok(()),
+        None => Ok(Compared::Yes),
         Some(_) => compare(core, mount, path).await,
     }
 }

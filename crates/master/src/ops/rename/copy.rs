@@ -176,7 +176,8 @@ impl Copies<'_> {
             };
         }
         match self.copy(item).await {
-            Ok(copy) => Ended::Copied(Copied { target_tag: copy.tag.0, ..item.planned() }),
+            Ok(Some(copy)) => Ended::Copied(Copied { target_tag: copy.tag.0, ..item.planned() }),
+            Ok(None) => Ended::NotBegun(item.below.clone()),
             Err(error) => {
                 failed.store(true, Ordering::Relaxed);
                 let untouched = item.before.is_none() && is_certain(&error);
@@ -191,8 +192,8 @@ impl Copies<'_> {
         }
     }
 
-    /// Copies one object and looks at the copy.
-    async fn copy(&self, item: &Item) -> UfsResult<ObjectMeta> {
+    /// Copies one object and looks at the copy; none when others' mark will do and nothing was written.
+    async fn copy(&self, item: &Item) -> UfsResult<Option<ObjectMeta>> {
         let (to, kind) = object_at(&self.intent.to_key, &item.below);
         let found = match self.resumed || self.may_replace(item) {
             true => self.store.stat_object(&to, kind).await?,
@@ -202,10 +203,10 @@ impl Copies<'_> {
             && item.is_done()
             && found.tag.0 == before.target_tag
         {
-            return Ok(found.clone());
+            return Ok(Some(found.clone()));
         }
         let Some(source) = &item.source else {
-            return self.make_marker(&to).await;
+            return self.make_marker(item, &to).await;
         };
         let (from, _) = object_at(&self.intent.from_key, &item.below);
         let condition = self.condition(item, found.as_ref());
@@ -213,19 +214,11 @@ impl Copies<'_> {
             ObjectKind::File => self.store.copy(&from, &to, source, &condition).await,
             ObjectKind::Directory => self.store.copy_marker(&from, &to, source, &condition).await,
         };
-        let made = match made {
-            // An empty mark is as good as another.
-            Err(UfsError::AlreadyExists(error)) if kind == ObjectKind::Directory => {
-                let found = self.store.stat_object(&to, kind).await?;
-                let empty = found.filter(|found| found.length == 0 && source.length == 0);
-                return empty.ok_or(UfsError::AlreadyExists(error));
-            }
-            made => made?,
-        };
+        let made = made?;
         metrics::counter!(names::RENAME_COPIES).increment(1);
         let at_target = self.store.stat_object(&to, kind).await?;
         match at_target {
-            Some(copy) if copy.tag == made.tag && copy.length == made.length => Ok(copy),
+            Some(copy) if copy.tag == made.tag && copy.length == made.length => Ok(Some(copy)),
             _ => Err(UfsError::VersionChanged(Box::new(forebay_ufs::Failure {
                 operation: "copy to",
                 store: self.store.uri().to_owned(),
@@ -236,12 +229,16 @@ impl Copies<'_> {
         }
     }
 
-    /// Marks a directory at the target that had no mark at the source.
-    async fn make_marker(&self, to: &Bytes) -> UfsResult<ObjectMeta> {
+    /// Marks a directory at the target that had no mark at the source. A mark that stands there already is not ours, and stays when the rename
+    /// is undone.
+    async fn make_marker(&self, item: &Item, to: &Bytes) -> UfsResult<Option<ObjectMeta>> {
+        if item.before.is_none() && self.store.stat_object(to, ObjectKind::Directory).await?.is_some() {
+            return Ok(None);
+        }
         self.store.make_directory(to).await?;
         let made = self.store.stat_object(to, ObjectKind::Directory).await?;
         // Some gateways over file systems have the directory and show no mark.
-        Ok(made.unwrap_or_else(ObjectMeta::directory))
+        Ok(Some(made.unwrap_or_else(ObjectMeta::directory)))
     }
 
     /// Whether something may stand at the target by right.

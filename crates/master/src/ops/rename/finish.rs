@@ -52,7 +52,7 @@ async fn delete_sources(core: &Core, mount: &Mounted, store: &Arc<dyn Ufs>, inte
         // A mark that the source did not have was made at the target alone.
         let copied = copies.iter().filter(|copied| !copied.source_tag.is_empty());
         let targets = copied.map(|copied| target(&intent.from_key, copied, &copied.source_tag)).collect();
-        delete(store, targets).await?;
+        delete(core, store, targets).await?;
         forget(core, intent, &copies).await?;
     }
 }
@@ -112,7 +112,7 @@ pub(super) async fn undo(core: &Core, mount: &Mounted, intent: &RenameIntent) {
     let outcome = async {
         let store = mount.store()?;
         match store.capabilities().native_rename {
-            true => undo_at_once(store, intent).await?,
+            true => undo_at_once(core, store, intent).await?,
             false => delete_copies(core, store, intent).await?,
         }
         core.propose(EndRename { intent: intent.id }).await?;
@@ -138,7 +138,7 @@ async fn delete_copies(core: &Core, store: &Arc<dyn Ufs>, intent: &RenameIntent)
             let tag = written_tag(store, intent, copied).await?;
             targets.extend(tag.map(|tag| target(&intent.to_key, copied, &tag)));
         }
-        delete(store, targets).await?;
+        delete(core, store, targets).await?;
         forget(core, intent, &copies).await?;
     }
 }
@@ -161,14 +161,12 @@ async fn written_tag(store: &Arc<dyn Ufs>, intent: &RenameIntent, copied: &Copie
 }
 
 /// Renames back what was renamed, when the source is gone and the target is what it was.
-async fn undo_at_once(store: &Arc<dyn Ufs>, intent: &RenameIntent) -> Result<()> {
+async fn undo_at_once(core: &Core, store: &Arc<dyn Ufs>, intent: &RenameIntent) -> Result<()> {
     let source = store.stat(&intent.from_key).await.map_err(store_error)?;
     let target = store.stat(&intent.to_key).await.map_err(store_error)?;
-    let moved = target.is_some_and(|meta| match intent.directory {
-        true => meta.is_directory(),
-        false => !meta.is_directory() && (intent.source_tag.is_empty() || meta.tag.0 == intent.source_tag),
-    });
+    let moved = target.is_some_and(|target| super::is_moved(intent, &target));
     if source.is_none() && moved {
+        core.still_leads().await?;
         store.rename(&intent.to_key, &intent.from_key).await.map_err(store_error)?;
     }
     Ok(())
@@ -180,13 +178,14 @@ fn target(end: &Bytes, copied: &Copied, tag: &str) -> DeleteTarget {
 }
 
 /// Files first, then marks, the deepest first: gateways over file systems keep the mark of a directory that has entries.
-async fn delete(store: &Arc<dyn Ufs>, mut targets: Vec<DeleteTarget>) -> Result<()> {
+async fn delete(core: &Core, store: &Arc<dyn Ufs>, mut targets: Vec<DeleteTarget>) -> Result<()> {
     let depth = |target: &DeleteTarget| match target.kind {
         ObjectKind::File => usize::MAX,
         ObjectKind::Directory => target.key.iter().filter(|byte| **byte == b'/').count(),
     };
     targets.sort_by_key(|target| std::cmp::Reverse(depth(target)));
     for together in targets.chunk_by(|a, b| depth(a) == depth(b)) {
+        core.still_leads().await?;
         for outcome in store.delete(together).await.map_err(store_error)? {
             match outcome {
                 Ok(()) | Err(UfsError::VersionChanged(_) | UfsError::NotEmpty(_)) => {}

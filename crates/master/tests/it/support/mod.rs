@@ -1,5 +1,5 @@
 //! A master in this process, and the words in which the tests speak to it.
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
+#![allow(unreachable_pub)]
 
 use bytes::Bytes;
 use forebay_base::{Clock, TimestampMs};
@@ -11,6 +11,7 @@ use forebay_proto::v1::mounts_client::MountsClient;
 use forebay_proto::v1::namespace_client::NamespaceClient;
 use forebay_proto::v1::registry_client::RegistryClient;
 use forebay_proto::v1::*;
+use forebay_testkit::scratch::Scratch;
 use forebay_ufs::{Access, ObjectMeta, PutCondition, Ufs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,12 +44,12 @@ impl TestClock {
 
 /// Where a master lives over several starts.
 pub struct Home {
-    pub dir: tempfile::TempDir,
+    pub dir: Scratch,
 }
 
 impl Home {
     pub fn new() -> Home {
-        Home { dir: tempfile::tempdir().unwrap() }
+        Home { dir: Scratch::make().unwrap() }
     }
 
     pub fn settings(&self) -> Settings {
@@ -105,7 +106,11 @@ pub fn error(status: Status) -> WireError {
 
 impl Fixture {
     pub async fn start(settings: Settings) -> Fixture {
-        let master = Master::start(settings).await.unwrap();
+        Fixture::over(Master::start(settings).await.unwrap()).await
+    }
+
+    /// A client of a master that runs.
+    pub async fn over(master: RunningMaster) -> Fixture {
         let endpoint = format!("http://{}", master.address());
         let channel = Channel::from_shared(endpoint).unwrap().connect().await.unwrap();
         Fixture {
@@ -150,7 +155,7 @@ impl Fixture {
     }
 
     pub async fn stat_as(&self, path: &str, sync: SyncMode) -> Result<Entry, WireError> {
-        let request = StatRequest { path: path.to_owned().into(), sync: sync as i32, with_xattrs: true };
+        let request = StatRequest { path: path.to_owned().into(), sync: sync as i32, with_xattrs: true, bound: None };
         let reply = self.namespace.clone().stat(request).await.map_err(error)?;
         Ok(reply.into_inner().entry.unwrap())
     }
@@ -257,8 +262,11 @@ impl Fixture {
     }
 
     pub async fn delete_with(&self, path: &str, recursive: bool) -> Result<(), WireError> {
-        let request =
-            DeleteRequest { meta: self.meta(), path: path.to_owned().into(), recursive, namespace_only: false };
+        self.delete_as(DeleteRequest { path: path.to_owned().into(), recursive, ..DeleteRequest::default() }).await
+    }
+
+    pub async fn delete_as(&self, request: DeleteRequest) -> Result<(), WireError> {
+        let request = DeleteRequest { meta: self.meta(), ..request };
         self.namespace.clone().delete(request).await.map(|_| ()).map_err(error)
     }
 

@@ -1,8 +1,5 @@
 //! Writing files: complete or absent, once, under a lease, over a restart.
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::{Fixture, Home, TestClock, error, eventually, keys, local_store, memory_store};
 use bytes::Bytes;
 use forebay_base::ErrorKind;
 use forebay_master::{ClassLimit, fault};
@@ -12,7 +9,6 @@ use forebay_ufs::memory::{Fault, MemoryUfs, Operation};
 use forebay_ufs::{PartPosition, Ufs, UploadId};
 use std::sync::Arc;
 use std::time::Duration;
-use support::{Fixture, Home, TestClock, error, eventually, keys, local_store, memory_store};
 use tokio::sync::Semaphore;
 
 async fn setup() -> (Home, Arc<MemoryUfs>, Fixture) {
@@ -76,7 +72,8 @@ async fn whole_files_and_their_tickets() {
         .unwrap();
     assert_eq!((entry.length, entry.version, entry.modified_ms, entry.mode), (5, 1, 77, 0o644));
     assert_eq!(entry.version_tag, meta.tag.0);
-    let open = fixture.namespace.clone().open(OpenRequest { path: "/m/d/a".into(), sync: 0 }).await.unwrap();
+    let open =
+        fixture.namespace.clone().open(OpenRequest { path: "/m/d/a".into(), ..OpenRequest::default() }).await.unwrap();
     let open = open.into_inner();
     let ticket = Ticket::peek(&open.ticket).unwrap();
     assert_eq!((ticket.inode, ticket.version, ticket.length, ticket.read), (entry.inode, 1, 5, true));
@@ -175,6 +172,29 @@ async fn an_abandoned_write_leaves_nothing() {
         .await;
     let error = fixture.renew(created.write, false).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Conflict);
+}
+
+/// A part that was under way when the upload was aborted may come to the store afterwards.
+#[tokio::test]
+async fn an_upload_is_aborted_again_until_a_lease_has_passed() {
+    let (home, (store, uri)) = (Home::new(), memory_store());
+    let mut settings = home.settings();
+    settings.write_lease = Duration::from_secs(2);
+    let fixture = Fixture::start(settings).await;
+    fixture.mount("/m", &uri).await;
+    let created = fixture.create("/m/gone").await.unwrap();
+    fixture.renew(created.write, true).await.unwrap();
+    let request = AbandonWriteRequest { meta: fixture.meta(), write: created.write };
+    fixture.namespace.clone().abandon_write(request).await.unwrap();
+    eventually("it is aborted at once", async || store.count(Operation::AbortUpload) >= 1).await;
+    eventually("and three times in all", async || store.count(Operation::AbortUpload) >= 3).await;
+    // Were it not forgotten then, or aborted all the time, there would be more of it.
+    let other = fixture.create("/m/other").await.unwrap();
+    fixture.renew(other.write, true).await.unwrap();
+    let request = AbandonWriteRequest { meta: fixture.meta(), write: other.write };
+    fixture.namespace.clone().abandon_write(request).await.unwrap();
+    eventually("the other one, too", async || store.count(Operation::AbortUpload) >= 6).await;
+    assert_eq!(store.count(Operation::AbortUpload), 6);
 }
 
 #[tokio::test]
@@ -276,7 +296,7 @@ async fn a_master_that_dies_between_store_and_commit() {
 }
 
 async fn restart(home: &Home) -> Fixture {
-    let deadline = std::time::Instant::now() + support::DEADLINE;
+    let deadline = std::time::Instant::now() + crate::support::DEADLINE;
     // What ran in the background lets go of the data directory a moment after the master was dropped.
     loop {
         match forebay_master::Master::start(home.settings()).await {
@@ -397,6 +417,7 @@ async fn a_full_class_refuses_while_others_go_on() {
     settings.limits.write = ClassLimit { running: 1, waiting: 0 };
     let fixture = Arc::new(Fixture::start(settings).await);
     fixture.mount("/m", &uri).await;
+    let write = fixture.create("/m/written").await.unwrap().write;
     let gate = Arc::new(Semaphore::new(0));
     let held = Arc::clone(&gate);
     store.set_faults(move |operation, _| match operation {
@@ -409,6 +430,7 @@ async fn a_full_class_refuses_while_others_go_on() {
     let error = fixture.mkdir("/m/other").await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable);
     assert!(error.hint.contains("try again"), "{error:?}");
+    fixture.renew(write, false).await.expect("a lease does not wait for those who wait for a store");
     assert!(!fixture.exists("/m/none").await);
     assert_eq!(fixture.status().await.mounts.len(), 1);
     gate.add_permits(10);

@@ -1,15 +1,11 @@
 //! Mounts: checked, listed, changed, removed; credentials kept secret.
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::{Fixture, Home, error, eventually, keys, memory_store};
 use forebay_base::ErrorKind;
 use forebay_proto::error::WireError;
 use forebay_proto::v1::*;
 use forebay_ufs::Ufs;
 use forebay_ufs::memory::{Fault, Operation};
 use std::collections::HashMap;
-use support::{Fixture, Home, error, eventually, keys, memory_store};
 
 impl Fixture {
     async fn list_mounts(&self) -> Vec<MountEntry> {
@@ -142,6 +138,38 @@ async fn a_mount_is_not_removed_over_unfinished_work() {
     fixture.purged().await;
 }
 
+/// A writer that was at work when its mount went is given up, and its upload with it.
+#[tokio::test]
+async fn a_mount_that_is_discarded_leaves_no_upload_in_its_store() {
+    let home = Home::new();
+    let fixture = home.start().await;
+    let (store, uri) = memory_store();
+    fixture.mount("/m", &uri).await;
+    let created = fixture.create("/m/a").await.unwrap();
+    let request = RenewWriteRequest { write: created.write, start_upload: true };
+    fixture.namespace.clone().renew_write(request).await.unwrap();
+    let theirs = store.begin_upload(b"b").await.unwrap();
+    assert_eq!(store.list_uploads(b"", None, 10).await.unwrap().uploads.len(), 2);
+    fixture.unmount("/m", true).await.unwrap();
+    eventually("our upload is aborted", async || store.list_uploads(b"", None, 10).await.unwrap().uploads.len() == 1)
+        .await;
+    assert_eq!(store.list_uploads(b"", None, 10).await.unwrap().uploads[0].upload, theirs);
+}
+
+#[tokio::test]
+async fn names_of_options_and_secrets_are_written_either_way() {
+    let home = Home::new();
+    let fixture = home.start().await;
+    let entry = fixture.add_s3("/s", &[("access-key-id", "AKIAEXAMPLE"), ("secret-access-key", "hunter2")]).await;
+    assert!(entry.unwrap().credentials.contains("AKIA"));
+    let change = UpdateMountRequest {
+        unset_options: vec!["access-key-id".into(), "secret-access-key".into()],
+        ..UpdateMountRequest::default()
+    };
+    let change = UpdateMountRequest { skip_check: true, ..change };
+    assert_eq!(fixture.update("/s", change).await.unwrap().credentials, "automatic");
+}
+
 #[tokio::test]
 async fn secrets_reach_workers_and_nobody_else() {
     let home = Home::new();
@@ -206,28 +234,33 @@ async fn a_second_master_on_the_same_directory_is_refused() {
 async fn workers_come_and_go() {
     let home = Home::new();
     let mut settings = home.settings();
-    settings.worker_timeout = std::time::Duration::from_millis(300);
+    settings.worker_timeout = std::time::Duration::from_secs(2);
     let fixture = Fixture::start(settings).await;
     let (_store, uri) = memory_store();
     let address = WorkerAddress { worker: 9, data: "127.0.0.1:9".into(), weight: 5, ..WorkerAddress::default() };
     let request = RegisterRequest { address: Some(address), version: "1".into(), ..RegisterRequest::default() };
     let reply = fixture.registry.clone().register(request.clone()).await.unwrap().into_inner();
     assert_eq!(reply.cluster_id, fixture.status().await.cluster_id);
-    let view = reply.view.unwrap();
+    let mut view = reply.view.unwrap();
     assert_eq!((view.workers.len(), view.mounts.len(), view.ticket_keys[0].len()), (1, 0, 32));
     let beat = async |epoch| {
-        let request = HeartbeatRequest { worker: 9, epoch, status: None };
+        let request = HeartbeatRequest { worker: 9, epoch, ..HeartbeatRequest::default() };
         fixture.registry.clone().heartbeat(request).await.unwrap().into_inner()
     };
+    eventually("those that another leader knew have had their time", async || {
+        view = beat(view.epoch).await.view.unwrap_or_else(|| view.clone());
+        !view.settling
+    })
+    .await;
     assert_eq!(beat(view.epoch).await.view, None, "nothing new");
     fixture.mount("/m", &uri).await;
     let newer = beat(view.epoch).await.view.unwrap();
     assert!(newer.epoch > view.epoch);
     assert_eq!(newer.mounts.len(), 1);
-    let list = fixture.cluster.clone().workers(WorkersRequest {}).await.unwrap().into_inner();
+    let list = fixture.cluster.clone().workers(WorkersRequest::default()).await.unwrap().into_inner();
     assert_eq!((list.epoch, list.workers.len()), (newer.epoch, 1));
     eventually("the silent worker is out", async || {
-        fixture.cluster.clone().workers(WorkersRequest {}).await.unwrap().into_inner().workers.is_empty()
+        fixture.cluster.clone().workers(WorkersRequest::default()).await.unwrap().into_inner().workers.is_empty()
     })
     .await;
     let status = &fixture.status().await.workers[0];
@@ -236,6 +269,30 @@ async fn workers_come_and_go() {
     fixture.registry.clone().register(request).await.unwrap();
     let empty = RegisterRequest::default();
     assert!(fixture.registry.clone().register(empty).await.is_err());
+}
+
+/// As those of the cluster that this one was restored from.
+#[tokio::test]
+async fn workers_of_another_cluster_are_refused() {
+    let home = Home::new();
+    let fixture = home.start().await;
+    let own = fixture.status().await.cluster_id;
+    let address = WorkerAddress { worker: 9, data: "127.0.0.1:9".into(), weight: 5, ..WorkerAddress::default() };
+    let of = |cluster: &str| RegisterRequest {
+        address: Some(address.clone()),
+        cluster_id: cluster.into(),
+        ..RegisterRequest::default()
+    };
+    let beat =
+        |cluster: &str| HeartbeatRequest { worker: 9, cluster_id: cluster.into(), ..HeartbeatRequest::default() };
+    let refused = fixture.registry.clone().register(of("another")).await.unwrap_err();
+    assert!(refused.message().contains("cluster another") && refused.message().contains(&own), "{refused}");
+    assert!(fixture.status().await.workers.is_empty(), "it was taken in");
+    fixture.registry.clone().register(of(&own)).await.unwrap();
+    assert!(!fixture.registry.clone().heartbeat(beat(&own)).await.unwrap().into_inner().register_again);
+    fixture.registry.clone().heartbeat(beat("another")).await.unwrap_err();
+    fixture.registry.clone().register(of("another")).await.unwrap_err();
+    fixture.registry.clone().register(of("")).await.unwrap();
 }
 
 #[tokio::test]
@@ -249,7 +306,7 @@ async fn freed_inodes_are_told_to_workers() {
     let entry = fixture.write(&*store, "/m/a", b"1").await.unwrap();
     fixture.delete("/m/a").await.unwrap();
     fixture.purged().await;
-    let request = HeartbeatRequest { worker: 9, epoch: 0, status: None };
+    let request = HeartbeatRequest { worker: 9, ..HeartbeatRequest::default() };
     let reply = fixture.registry.clone().heartbeat(request).await.unwrap().into_inner();
     assert_eq!(reply.freed_inodes, [entry.inode]);
     assert!(store.stat(b"a").await.unwrap().is_none());

@@ -1,14 +1,10 @@
 //! Deleting and renaming: at once for the caller, complete in the store, over failures and restarts.
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::{Fixture, Home, error, eventually, keys, local_store, memory_store};
 use forebay_base::ErrorKind;
 use forebay_master::fault;
 use forebay_proto::v1::*;
 use forebay_ufs::memory::{Fault, MemoryUfs, Operation};
 use std::sync::Arc;
-use support::{Fixture, Home, error, eventually, keys, local_store, memory_store};
 use tokio::sync::Semaphore;
 
 async fn setup() -> (Home, Arc<MemoryUfs>, Fixture) {
@@ -72,6 +68,26 @@ async fn an_empty_directory_goes_alone() {
 }
 
 #[tokio::test]
+async fn a_directory_of_a_disk_goes_after_what_was_deleted_from_it_before() {
+    let home = Home::new();
+    let disk = home.store_dir("disk");
+    let fixture = home.start().await;
+    fixture.mount("/m", &format!("file://{}", disk.display())).await;
+    fixture.mkdir("/m/d").await.unwrap();
+    fault::plant("purge: not begun");
+    // More than are purged at a time.
+    for n in 0..40 {
+        fixture.mkdir(&format!("/m/d/{n}")).await.unwrap();
+        fixture.delete_with(&format!("/m/d/{n}"), false).await.unwrap();
+    }
+    fixture.delete_with("/m/d", false).await.unwrap();
+    assert_eq!(fixture.status().await.pending_deletes, 41);
+    fault::clear("purge: not begun");
+    fixture.purged().await;
+    assert!(!disk.join("d").exists());
+}
+
+#[tokio::test]
 async fn a_new_file_waits_for_the_old_one_to_go() {
     let (_home, store, fixture) = setup().await;
     fill(&store, &["d/a", "d/b"]);
@@ -121,8 +137,8 @@ async fn forgetting_the_metadata_leaves_the_store_alone() {
     let (_home, store, fixture) = setup().await;
     fill(&store, &["d/a", "d/b"]);
     assert_eq!(fixture.names("/m/d").await, ["a", "b"]);
-    let request = DeleteRequest { meta: fixture.meta(), path: "/m/d".into(), recursive: true, namespace_only: true };
-    fixture.namespace.clone().delete(request).await.unwrap();
+    let request = DeleteRequest { path: "/m/d".into(), recursive: true, namespace_only: true, ..Default::default() };
+    fixture.delete_as(request).await.unwrap();
     assert_eq!(fixture.names("/m/d").await, ["a", "b"]);
     fixture.purged().await;
     assert_eq!(keys(&store), ["d/a", "d/b"]);
@@ -243,7 +259,7 @@ async fn attributes_and_summaries_of_a_whole_tree() {
     let summary = fixture
         .namespace
         .clone()
-        .content_summary(ContentSummaryRequest { path: "/m/t".into(), sync: 0 })
+        .content_summary(ContentSummaryRequest { path: "/m/t".into(), ..ContentSummaryRequest::default() })
         .await
         .unwrap()
         .into_inner();

@@ -1,15 +1,11 @@
 //! What other programs put into a store survives our renames and deletes, and shows again.
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::{Fixture, Home, eventually, keys, memory_store};
 use forebay_base::{Clock, ErrorKind, SystemClock};
 use forebay_proto::v1::*;
 use forebay_ufs::UfsError;
 use forebay_ufs::memory::{Fault, MemoryUfs, Operation};
 use std::sync::Arc;
 use std::time::Duration;
-use support::{Fixture, Home, eventually, keys, memory_store};
 use tokio::sync::Semaphore;
 
 async fn setup() -> (Home, Arc<MemoryUfs>, Arc<Fixture>) {
@@ -64,9 +60,45 @@ async fn what_others_put_below_a_directory_while_it_is_renamed_stays() {
     eventually("the source is cleaned", async || keys(&store) == ["s/a", "s/c/new", "t/", "t/a", "t/b", "t/c/d"]).await;
     assert_eq!(store.bytes(b"s/a").unwrap(), b"theirs, over ours");
     assert_eq!(store.bytes(b"t/a").unwrap(), b"s/a");
-    eventually("theirs show again", async || fixture.names("/m/s").await == ["a", "c/"]).await;
+    eventually("the rename has ended", async || fixture.exists("/m/s").await).await;
+    assert_eq!(fixture.names("/m/s").await, ["a", "c/"]);
     assert_eq!(fixture.names("/m/s/c").await, ["new"]);
     assert_eq!(fixture.names("/m/t").await, ["a", "b", "c/"]);
+}
+
+#[tokio::test]
+async fn who_waits_for_the_end_of_a_rename_does_not_hold_it_up() {
+    let (_home, store, fixture) = setup().await;
+    for wait in ["mkdir", "rename", "delete"] {
+        fill(&store, &["s/a", "x/y"]);
+        fixture.names("/m/s").await;
+        let away = store.error(UfsError::Unavailable, "planted");
+        store.set_faults(move |operation, _| match operation {
+            Operation::Delete => Fault::Fail(away.clone()),
+            _ => Fault::None,
+        });
+        fixture.rename("/m/s", "/m/t").await.unwrap();
+        let waiting = Arc::clone(&fixture);
+        let waiting = tokio::spawn(async move {
+            match wait {
+                "mkdir" => waiting.mkdir("/m/s").await.map(|_| ()),
+                "rename" => waiting.rename("/m/x", "/m/s").await,
+                _ => waiting.delete("/m/s").await,
+            }
+        });
+        // Long enough for it to wait; the rename is taken up again after 2 seconds.
+        for _ in 0..50 {
+            fixture.stat("/m").await.unwrap();
+        }
+        store.clear_faults();
+        match (wait, waiting.await.unwrap()) {
+            ("delete", outcome) => assert_eq!(outcome.unwrap_err().kind, ErrorKind::NotFound),
+            (_, outcome) => outcome.unwrap(),
+        }
+        fixture.delete("/m/t").await.unwrap();
+        let _ = fixture.delete("/m/s").await;
+        fixture.purged().await;
+    }
 }
 
 #[tokio::test]
@@ -127,6 +159,23 @@ async fn what_others_put_below_the_target_is_not_lost() {
 }
 
 #[tokio::test]
+async fn a_marker_that_others_put_below_the_target_is_not_lost() {
+    let (_home, store, fixture) = setup().await;
+    fill(&store, &["s/a"]);
+    store.insert(b"s/sub/", "");
+    fixture.names("/m/s").await;
+    let gate = hold(&store, Operation::Copy);
+    let renaming = Arc::clone(&fixture);
+    let renaming = tokio::spawn(async move { renaming.rename("/m/s", "/m/t").await });
+    eventually("copies have begun", async || store.count(Operation::Copy) == 2).await;
+    store.insert(b"t/sub/", "");
+    store.clear_faults();
+    gate.add_permits(100);
+    assert_eq!(renaming.await.unwrap().unwrap_err().kind, ErrorKind::Conflict);
+    eventually("our copies are gone", async || keys(&store) == ["s/a", "s/sub/", "t/sub/"]).await;
+}
+
+#[tokio::test]
 async fn a_rename_that_was_reported_as_failed_never_happens() {
     let (home, store, fixture) = setup().await;
     fill(&store, &["s/a", "s/b"]);
@@ -169,6 +218,28 @@ async fn what_others_put_after_a_delete_survives() {
     eventually("theirs show again", async || fixture.names("/m").await == ["d/", "f"]).await;
     assert_eq!(fixture.names("/m/d").await, ["known", "sub/"]);
     assert_eq!(fixture.stat("/m/f").await.unwrap().length, 6);
+}
+
+#[tokio::test]
+async fn what_survives_a_delete_is_walked_past_once() {
+    let (_home, store, fixture) = setup().await;
+    store.insert(b"d/0000", "1");
+    assert!(fixture.exists("/m/d").await);
+    (0..4000).for_each(|n| drop(store.insert(format!("d/1{n:04}").as_bytes(), "1")));
+    let gate = hold(&store, Operation::List);
+    let listed = store.count(Operation::List);
+    fixture.delete("/m/d").await.unwrap();
+    put_later(&store, b"d/0000", "theirs").await;
+    for n in 1..3000 {
+        let key = format!("d/0{n:04}");
+        while store.insert(key.as_bytes(), "theirs").modified_ms.is_multiple_of(1000) {}
+    }
+    store.clear_faults();
+    gate.add_permits(100);
+    fixture.purged().await;
+    assert_eq!(store.keys().len(), 3000);
+    let listed = store.count(Operation::List) - listed;
+    assert!(listed <= 9, "{listed} listings of 7 pages");
 }
 
 #[tokio::test]
@@ -242,4 +313,45 @@ async fn a_file_that_others_changed_before_it_was_deleted_goes_too() {
     store.insert(b"f", "changed, and nobody has looked");
     fixture.delete("/m/f").await.unwrap();
     eventually("it is gone", async || keys(&store) == ["g"]).await;
+}
+
+/// A request to delete what was found there.
+fn just(path: &str, found: &Entry) -> DeleteRequest {
+    DeleteRequest {
+        path: path.to_owned().into(),
+        expected_inode: found.inode,
+        expected_version: found.version,
+        ..DeleteRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn a_delete_of_one_version_takes_no_other() {
+    let (home, (store, uri)) = (Home::new(), memory_store());
+    let fixture = home.start().await;
+    fixture.mount_with("/m", &uri, &[("sync", "never")]).await.unwrap();
+    fill(&store, &["f", "g", "d/x", "e/x"]);
+    let (f, g) = (fixture.stat("/m/f").await.unwrap(), fixture.stat("/m/g").await.unwrap());
+    // The store is asked, though the mount says never.
+    store.insert(b"f", "theirs");
+    assert_eq!(fixture.delete_as(just("/m/f", &f)).await.unwrap_err().kind, ErrorKind::Conflict);
+    assert_eq!(fixture.delete_as(just("/m/f", &g)).await.unwrap_err().kind, ErrorKind::Conflict);
+    fixture.delete_as(just("/m/g", &g)).await.unwrap();
+    // Nor do directories go that are not as empty as they look.
+    for directory in ["d", "e"] {
+        let path = format!("/m/{directory}");
+        assert_eq!(fixture.names(&path).await, ["x"]);
+        let found = fixture.stat(&path).await.unwrap();
+        fixture.delete(&format!("{path}/x")).await.unwrap();
+        fixture.purged().await;
+        if directory == "d" {
+            store.insert(b"d/new", "theirs");
+            assert_eq!(fixture.delete_as(just(&path, &found)).await.unwrap_err().kind, ErrorKind::NotEmpty);
+        } else {
+            fixture.delete_as(just(&path, &found)).await.unwrap();
+        }
+    }
+    fixture.purged().await;
+    assert_eq!(keys(&store), ["d/", "d/new", "f"]);
+    assert_eq!(store.bytes(b"f").unwrap(), b"theirs");
 }

@@ -1,15 +1,12 @@
 //! What the stores have is seen: loaded when first asked for, compared again when due, never a listing for one path.
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::{Fixture, Home, eventually, keys, memory_store};
 use forebay_base::ErrorKind;
 use forebay_proto::v1::*;
-use forebay_ufs::memory::{Fault, Operation};
+use forebay_ufs::memory::{Fault, MemoryUfs, Operation};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use support::{Fixture, Home, eventually, keys, memory_store};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 struct Setup {
     home: Home,
@@ -21,6 +18,8 @@ async fn setup(sync: &str) -> Setup {
     let (home, (store, uri)) = (Home::new(), memory_store());
     let fixture = home.start().await;
     fixture.mount_with("/m", &uri, &[("sync", sync)]).await.unwrap();
+    // Mounting looks whether the store has anything there.
+    store.reset_counts();
     Setup { home, store, fixture }
 }
 
@@ -120,9 +119,13 @@ async fn many_askers_cause_one_listing_and_hold_up_nobody() {
     }
     store.insert(b"other", "x");
     let gate = Arc::new(Semaphore::new(0));
-    let held = Arc::clone(&gate);
-    store.set_faults(move |operation, _| match operation {
-        Operation::List => Fault::Hold(Arc::clone(&held)),
+    let (held, pages) = (Arc::clone(&gate), Arc::new(AtomicU64::new(0)));
+    let listed = Arc::clone(&pages);
+    store.set_faults(move |operation, key| match operation {
+        Operation::List => {
+            listed.fetch_add(u64::from(key == b"d"), Ordering::SeqCst);
+            Fault::Hold(Arc::clone(&held))
+        }
         _ => Fault::None,
     });
     let fixture = Arc::new(fixture);
@@ -132,14 +135,14 @@ async fn many_askers_cause_one_listing_and_hold_up_nobody() {
             tokio::spawn(async move { fixture.names("/m/d").await.len() })
         })
         .collect();
-    eventually("the listing has begun", async || store.count(Operation::List) > 0).await;
+    eventually("the listing has begun", async || pages.load(Ordering::SeqCst) > 0).await;
     assert!(fixture.exists("/m/other").await, "other requests go on");
     fixture.mkdir("/m/new").await.unwrap();
     gate.add_permits(1000);
     for asker in askers {
         assert_eq!(asker.await.unwrap(), 2500);
     }
-    assert_eq!(store.count(Operation::List), 3, "pages of one listing");
+    assert_eq!(pages.load(Ordering::SeqCst), 3, "pages of one listing");
 }
 
 #[tokio::test]
@@ -216,32 +219,159 @@ async fn a_store_that_does_not_answer_is_an_error_unless_stale_will_do() {
     assert_eq!(fixture.names("/strict").await, ["a"]);
 }
 
+/// Lists `/m/d` in the background, up to where the store's answer has been taken and waits for permits.
+async fn listing_on_its_way(store: &MemoryUfs, fixture: &Arc<Fixture>) -> (Arc<Semaphore>, JoinHandle<Vec<String>>) {
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    store.set_faults(move |operation, _| match operation {
+        Operation::List => Fault::HoldAnswer(Arc::clone(&held)),
+        _ => Fault::None,
+    });
+    let (asker, listed) = (Arc::clone(fixture), store.count(Operation::List));
+    let listing = tokio::spawn(async move { asker.names("/m/d").await });
+    eventually("the answer is taken", async || store.count(Operation::List) > listed).await;
+    (gate, listing)
+}
+
 #[tokio::test]
 async fn a_change_here_wins_over_an_older_listing() {
     let Setup { store, fixture, home: _home } = setup("0").await;
+    let fixture = Arc::new(fixture);
     store.insert(b"d/old", "1");
     assert_eq!(fixture.names("/m/d").await, ["old"]);
+    // A listing that does not know the new file does not take it away.
+    let (gate, listing) = listing_on_its_way(&store, &fixture).await;
+    fixture.write(&*store, "/m/d/new", b"fresh").await.unwrap();
+    gate.add_permits(10_000);
+    listing.await.unwrap();
+    store.clear_faults();
+    assert_eq!(fixture.names_as("/m/d", SyncMode::Never).await, ["new", "old"]);
+    // One that knows a deleted file does not bring it back.
+    let (gate, listing) = listing_on_its_way(&store, &fixture).await;
+    fixture.delete("/m/d/old").await.unwrap();
+    gate.add_permits(10_000);
+    listing.await.unwrap();
+    store.clear_faults();
+    assert_eq!(fixture.names_as("/m/d", SyncMode::Never).await, ["new"]);
+    fixture.purged().await;
+    assert_eq!(fixture.names("/m/d").await, ["new"]);
+}
+
+#[tokio::test]
+async fn a_renamed_directory_is_not_taken_for_what_was_there_before() {
+    for sync in ["60s", "never"] {
+        let Setup { store, fixture, home: _home } = setup(sync).await;
+        store.insert(b"a/x", "1");
+        store.insert(b"a/sub/y", "1");
+        store.insert(b"b/old", "1");
+        assert_eq!(fixture.names("/m/b").await, ["old"]);
+        assert!(!fixture.exists("/m/b/x").await && !fixture.exists("/m/b/sub/y").await);
+        fixture.delete("/m/b").await.unwrap();
+        fixture.purged().await;
+        fixture.rename("/m/a", "/m/b").await.unwrap();
+        assert!(fixture.exists("/m/b/sub/y").await, "{sync}");
+        assert_eq!(fixture.names("/m/b").await, ["sub/", "x"], "{sync}");
+        assert!(!fixture.exists("/m/a").await);
+    }
+}
+
+#[tokio::test]
+async fn parents_that_mkdir_makes_are_not_taken_for_loaded() {
+    let Setup { store, fixture, home: _home } = setup("never").await;
+    store.insert(b"p/other", "1");
+    fixture.mkdir("/m/p/new/deep").await.unwrap();
+    assert_eq!(fixture.names("/m/p").await, ["new/", "other"]);
+    let asked = store.count(Operation::List);
+    assert_eq!(fixture.names("/m/p/new/deep").await, [""; 0]);
+    assert_eq!(store.count(Operation::List), asked, "nothing can be in there");
+}
+
+#[tokio::test]
+async fn the_second_path_of_a_directory_loads_it_in_the_background() {
+    let Setup { store, fixture, home: _home } = setup("60s").await;
+    (0..3000).for_each(|n| drop(store.insert(format!("d/{n:04}").as_bytes(), "1")));
+    assert!(fixture.exists("/m/d/0000").await);
+    assert_eq!(store.count(Operation::List), 0, "one path is one object");
+    assert!(fixture.exists("/m/d/0001").await);
+    eventually("it is listed", async || store.count(Operation::List) == 3 && fixture.master.comparisons().1 == 0).await;
+    let asked = store.count(Operation::Stat);
+    for n in 2..3000 {
+        assert!(fixture.exists(&format!("/m/d/{n:04}")).await);
+    }
+    assert_eq!((store.count(Operation::Stat), store.count(Operation::List)), (asked, 3));
+    // What others put there since is seen as if there had been no listing.
+    store.insert(b"d/new", "1");
+    assert!(fixture.exists("/m/d/new").await);
+    // Names that are not there do not have it listed again and again.
+    assert!(!fixture.exists("/m/d/none").await && !fixture.exists("/m/d/neither").await);
+    assert_eq!((store.count(Operation::List), fixture.master.comparisons().1), (3, 0));
+}
+
+#[tokio::test]
+async fn who_asks_for_entries_makes_a_listing_ahead_theirs() {
+    let Setup { store, fixture, home: _home } = setup("60s").await;
+    ["x/d/a", "x/d/b", "y/e/a", "y/e/b"].iter().for_each(|key| drop(store.insert(key.as_bytes(), "1")));
     let gate = Arc::new(Semaphore::new(0));
     let held = Arc::clone(&gate);
-    // The page is taken, then its answer waits: Hold waits before the call, so the delete happens while the listing is on its way.
     store.set_faults(move |operation, _| match operation {
         Operation::List => Fault::Hold(Arc::clone(&held)),
         _ => Fault::None,
     });
     let fixture = Arc::new(fixture);
-    let asker = Arc::clone(&fixture);
-    let listing = tokio::spawn(async move { asker.names("/m/d").await });
+    // What each needs: all entries, to know that there are none, and to show them.
+    for name in ["a", "b"] {
+        fixture.delete(&format!("/m/x/d/{name}")).await.unwrap();
+        assert!(fixture.exists(&format!("/m/y/e/{name}")).await);
+    }
+    eventually("both are listed ahead", async || store.count(Operation::List) == 2).await;
+    let (deleter, reader) = (Arc::clone(&fixture), Arc::clone(&fixture));
+    let deleting = tokio::spawn(async move { deleter.delete_with("/m/x/d", false).await });
+    let reading = tokio::spawn(async move { reader.names("/m/y/e").await });
+    eventually("they follow", async || fixture.master.listing_followers() == 4).await;
+    gate.add_permits(100);
+    deleting.await.unwrap().unwrap();
+    assert_eq!(reading.await.unwrap(), ["a", "b"]);
     let listed = store.count(Operation::List);
-    eventually("the listing is held", async || store.count(Operation::List) > listed || listed > 1).await;
-    fixture.write(&*store, "/m/d/new", b"fresh").await.unwrap();
-    gate.add_permits(10_000);
-    listing.await.unwrap();
-    store.clear_faults();
-    assert_eq!(fixture.names("/m/d").await, ["new", "old"]);
-    fixture.delete("/m/d/old").await.unwrap();
-    assert_eq!(fixture.names("/m/d").await, ["new"]);
-    fixture.purged().await;
-    assert_eq!(fixture.names("/m/d").await, ["new"]);
+    assert_eq!(fixture.names("/m/y/e").await, ["a", "b"]);
+    assert_eq!(store.count(Operation::List), listed, "it was compared just now");
+}
+
+#[tokio::test]
+async fn a_directory_that_is_too_large_is_not_loaded_ahead_for_ever() {
+    let Setup { store, fixture, home: _home } = setup("60s").await;
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    store.set_faults(move |operation, _| match operation {
+        Operation::List => Fault::Hold(Arc::clone(&held)),
+        _ => Fault::None,
+    });
+    (0..50_000).for_each(|n| drop(store.insert(format!("d/{n:05}").as_bytes(), "1")));
+    assert!(fixture.exists("/m/d/00000").await && fixture.exists("/m/d/40000").await);
+    eventually("it has begun", async || store.count(Operation::List) > 0).await;
+    // Nobody waits for it.
+    assert!(fixture.exists("/m/d/40001").await);
+    gate.add_permits(1);
+    eventually("a page has come", async || store.count(Operation::List) > 1).await;
+    let asked = store.count(Operation::Stat);
+    assert!(fixture.exists("/m/d/00900").await, "passed already");
+    assert_eq!(store.count(Operation::Stat), asked);
+    gate.add_permits(1000);
+    eventually("it is left", async || fixture.master.comparisons().1 == 0).await;
+    let listed = store.count(Operation::List);
+    assert!(listed < 50, "{listed} pages");
+    assert!(fixture.exists("/m/d/40002").await && fixture.exists("/m/d/40003").await);
+    assert_eq!(store.count(Operation::List), listed);
+}
+
+#[tokio::test]
+async fn a_listing_starts_after_a_name() {
+    let Setup { store, fixture, home: _home } = setup("60s").await;
+    store.insert(b"d/a", "1");
+    for start_after in ["x".repeat(256), "a/b".to_owned()] {
+        let request = ListRequest { path: "/m/d".into(), start_after: start_after.into(), ..ListRequest::default() };
+        assert_eq!(fixture.list_with(request).await.unwrap_err().kind, ErrorKind::InvalidArgument);
+    }
+    assert_eq!(store.count(Operation::List), 0);
 }
 
 #[tokio::test]
@@ -331,7 +461,8 @@ async fn a_listing_does_not_bring_back_what_was_deleted_while_it_ran() {
     }
     assert!(fixture.exists("/m/d").await);
     let gate = Arc::new(Semaphore::new(0));
-    let (held, pages) = (Arc::clone(&gate), AtomicU64::new(0));
+    let (held, pages) = (Arc::clone(&gate), Arc::new(AtomicU64::new(0)));
+    let asked = Arc::clone(&pages);
     store.set_faults(move |operation, key| match (operation, key) {
         // The second page of the listing; the delete lists too.
         (Operation::List, b"d") if pages.fetch_add(1, Ordering::SeqCst) == 1 => Fault::Hold(Arc::clone(&held)),
@@ -340,7 +471,7 @@ async fn a_listing_does_not_bring_back_what_was_deleted_while_it_ran() {
     let fixture = Arc::new(fixture);
     let lister = Arc::clone(&fixture);
     let listing = tokio::spawn(async move { lister.list_as("/m/d", SyncMode::ByInterval).await });
-    eventually("the second page is asked for", async || store.count(Operation::List) >= 2).await;
+    eventually("the second page is asked for", async || asked.load(Ordering::SeqCst) >= 2).await;
     fixture.delete("/m/d").await.unwrap();
     fixture.purged().await;
     assert_eq!(keys(&store), ["stays"]);
@@ -366,7 +497,7 @@ async fn comparisons_end_with_the_last_who_waits_for_them() {
     let asked: Vec<_> = (0..50)
         .map(|n| {
             let fixture = Arc::clone(&fixture);
-            tokio::spawn(async move { fixture.stat(&format!("/m/{n}")).await })
+            tokio::spawn(async move { fixture.stat(&format!("/m/{n}/x")).await })
         })
         .collect();
     let lister = Arc::clone(&fixture);
