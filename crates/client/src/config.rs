@@ -1,5 +1,7 @@
 //! Settings of a client.
 
+use crate::types::ReadType;
+use crate::waits::OnWait;
 use forebay_base::ByteSize;
 use std::time::Duration;
 
@@ -19,22 +21,31 @@ pub struct ClientConfig {
     pub deadlines: Deadlines,
     /// Read files through descriptors and the Unix socket of a worker on this host.
     pub same_host: bool,
+    /// Read from a file's store itself when no worker serves it, as far as its mount allows that.
+    pub direct_reads: bool,
     /// Bound of all buffers of streams and writers together. At the bound streams read less far ahead and writers keep
     /// fewer parts in flight; each still has the one buffer that it needs to go on.
     pub buffer_memory: ByteSize,
     /// The largest read-ahead of one stream. It starts small and grows while the reader goes on sequentially.
     pub read_ahead_max: ByteSize,
+    /// What reading does to the cache, where [`OpenOptions`](crate::OpenOptions) do not say.
+    pub read_type: ReadType,
     /// Parts of one writer that may be under way at once, its memory being this many times the part size.
     pub parts_in_flight_max: usize,
     /// Data connections to one worker. At the bound reads wait for one to become free.
     pub connections_per_worker_max: usize,
     /// Cached files of same-host workers whose descriptors are kept open, two each; the longest unused are closed first.
     pub local_files_max: usize,
+    /// How old what is read of the metadata may be: `stat`, listings, sums and opening for reading are then answered by any master, not just by the one that
+    /// leads. A client's own changes, and what it has seen, stay seen. Zero: only by the one that leads, which knows what is true now.
+    pub max_staleness: Duration,
+    /// Who is told of calls that take long, and why.
+    pub on_wait: Option<OnWait>,
     /// Age at which the list of workers is fetched again, even if nothing hints that it has changed.
     pub workers_refresh: Duration,
 }
 
-/// How long calls may take.
+/// How long calls may take: 30 days at most, whatever is set.
 #[derive(Clone, Debug)]
 pub struct Deadlines {
     /// [`Client::connect`](crate::Client::connect).
@@ -48,7 +59,8 @@ pub struct Deadlines {
     /// A connection to one worker.
     pub worker_connect: Duration,
     /// Silence of one worker after which a read goes on with the next one; doubled each time that all have been tried, and five
-    /// times as long for a part of a file that is written. A worker that waits for a slow store is not silent.
+    /// times as long for a part of a file that is written. A worker that waits for a slow store is not silent; one that sends less than 64 KiB
+    /// of an answer in that time is.
     pub worker_silence: Duration,
 }
 
@@ -66,12 +78,33 @@ impl Default for ClientConfig {
             masters: Vec::new(),
             deadlines: Deadlines::default(),
             same_host: true,
+            direct_reads: true,
             buffer_memory: ByteSize::mib(256),
             read_ahead_max: ByteSize::mib(32),
+            read_type: ReadType::default(),
             parts_in_flight_max: 4,
             connections_per_worker_max: 64,
             local_files_max: 512,
+            max_staleness: Duration::ZERO,
+            on_wait: None,
             workers_refresh: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Longer waits than any call is worth; moments that far ahead can be computed with.
+const DEADLINE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+impl Deadlines {
+    /// None longer than 30 days.
+    pub(crate) fn bounded(&self) -> Deadlines {
+        Deadlines {
+            connect: self.connect.min(DEADLINE_MAX),
+            metadata: self.metadata.min(DEADLINE_MAX),
+            read: self.read.min(DEADLINE_MAX),
+            write: self.write.min(DEADLINE_MAX),
+            worker_connect: self.worker_connect.min(DEADLINE_MAX),
+            worker_silence: self.worker_silence.min(DEADLINE_MAX),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod fault;
+mod pace;
 pub(crate) mod part;
 pub(crate) mod pool;
 pub(crate) mod read;

@@ -1,8 +1,9 @@
 //! The one error of this crate.
 
-use forebay_base::{ErrorKind, PathError};
+use forebay_base::{ErrorKind, HumanDuration, PathError};
 use forebay_proto::error::WireError;
-use std::{fmt, sync::Arc};
+use forebay_ufs::UfsError;
+use std::{fmt, sync::Arc, time::Duration};
 
 /// What calls of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -49,6 +50,22 @@ impl Error {
         &self.hint
     }
 
+    /// The same error, and what else was tried in vain.
+    pub(crate) fn and(mut self, what: &str, other: &Error) -> Error {
+        self.message = format!("{}; {what}: {}", self.message, other.message);
+        self.hint = match (self.hint.as_str(), other.hint.as_str()) {
+            ("", hint) | (hint, "") => hint.to_owned(),
+            (hint, more) => format!("{hint}; or {more}"),
+        };
+        self
+    }
+
+    /// The same error of what was tried for so long.
+    pub fn within(mut self, deadline: Duration) -> Error {
+        self.message = format!("not within {}: {}", HumanDuration(deadline), self.message);
+        self
+    }
+
     /// The same error said from further away: `context: message`.
     pub(crate) fn context(mut self, context: impl fmt::Display) -> Error {
         self.message = format!("{context}: {}", self.message);
@@ -71,6 +88,12 @@ impl std::error::Error for Error {
 impl From<WireError> for Error {
     fn from(error: WireError) -> Error {
         Error { kind: error.kind, message: error.message, hint: error.hint, source: None }
+    }
+}
+
+impl From<UfsError> for Error {
+    fn from(error: UfsError) -> Error {
+        Error::new(error.kind(), error.to_string()).with_hint(error.hint()).with_source(error)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Reading files.
 
+mod direct;
+mod grants;
 mod near;
 pub(crate) mod opened;
 mod pattern;
@@ -11,7 +13,8 @@ use crate::client::{Client, Inner};
 use crate::error::{Error, Result};
 use crate::path::ToPath;
 use crate::rpc::Backoff;
-use crate::types::{Entry, OpenOptions, SyncMode};
+use crate::types::{Entry, OpenOptions, ReadType, SyncMode};
+use crate::waits::{Cause, Slowness, watch};
 use bytes::Bytes;
 use forebay_base::{ErrorKind, NsPath};
 use futures::FutureExt;
@@ -23,6 +26,7 @@ use parking_lot::RwLock;
 use pattern::Pattern;
 use range::{RangeReader, ReadError};
 use std::ops::{Range, RangeBounds};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::Instant;
@@ -37,8 +41,8 @@ const BLOCKS_AT_ONCE: usize = 8;
 ///
 /// All bytes come from the same version, for as long as the file is open. When the file changes in the meantime and the cache does not have
 /// the old content any more, reads fail with `conflict`; if none of its bytes have been handed out yet, the file turns to the new version instead.
-/// A worker that fails or stays silent is left for the next one without an error; wrong bytes are noticed by their checksums and
-/// fetched again.
+/// A worker that fails or stays silent is left for the next one without an error, and the last one for the store itself, where the mount allows it; wrong bytes
+/// are noticed by their checksums and fetched again.
 #[derive(Clone, Debug)]
 pub struct File {
     inner: Arc<FileInner>,
@@ -49,7 +53,7 @@ pub struct File {
 pub(crate) struct FileInner {
     client: Arc<Inner>,
     path: NsPath,
-    no_cache: bool,
+    read_type: ReadType,
     opened: RwLock<Arc<Opened>>,
     /// Bytes of `opened` have been handed out: there is no turning to another version any more. Set with `opened` locked for reading,
     /// so that it cannot be exchanged at the same time.
@@ -58,6 +62,8 @@ pub(crate) struct FileInner {
     turning: tokio::sync::Mutex<()>,
     pattern: Pattern,
     near: Near,
+    /// Why the last request for bytes failed.
+    cause: Cause,
 }
 
 impl Client {
@@ -77,12 +83,13 @@ impl Client {
             inner: Arc::new(FileInner {
                 client: self.inner.clone(),
                 path,
-                no_cache: options.no_cache,
+                read_type: options.read_type.unwrap_or(self.inner.config.read_type),
                 opened: RwLock::new(Arc::new(opened)),
                 handed_out: AtomicBool::new(false),
                 turning: tokio::sync::Mutex::new(()),
                 pattern: Pattern::default(),
                 near: Near::default(),
+                cause: Cause::default(),
             }),
         })
     }
@@ -108,7 +115,7 @@ impl File {
     /// which are then read in parallel.
     ///
     /// # Errors
-    /// `unavailable` when no worker answers within [`Deadlines::read`](crate::Deadlines::read); `conflict` (see [`File`]); `corrupt` when
+    /// `unavailable` when neither a worker nor the store itself gives the bytes within [`Deadlines::read`](crate::Deadlines::read); `conflict` (see [`File`]); `corrupt` when
     /// every worker has damaged bytes.
     pub async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
         let left = self.len().saturating_sub(offset);
@@ -126,6 +133,11 @@ impl File {
         if let Some(length) = self.inner.read_hot(offset, buffer) {
             return Ok(length);
         }
+        self.inner.watch(pin!(self.read_waiting(offset, buffer))).await
+    }
+
+    /// A read that may have to wait for workers and the store.
+    async fn read_waiting(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let deadline = Instant::now() + self.inner.client.config.deadlines.read;
         let mut backoff = Backoff::new();
         loop {
@@ -174,6 +186,13 @@ fn clamp(opened: &Opened, offset: u64, wanted: usize) -> usize {
 }
 
 impl FileInner {
+    /// Runs a read, and tells who wants to hear it when it takes long.
+    async fn watch<T>(&self, work: Pin<&mut impl Future<Output = T>>) -> T {
+        let config = &self.client.config;
+        let what = || format!("bytes of {}", self.path);
+        watch(config.on_wait.as_ref(), Slowness::Odd, config.deadlines.read, &self.cause, what, work).await
+    }
+
     fn opened(&self) -> Arc<Opened> {
         self.opened.read().clone()
     }

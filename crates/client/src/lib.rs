@@ -29,7 +29,7 @@
 //! # Deadlines, retries, memory
 //! Each call ends by a deadline of [`Deadlines`]. Within it the client tries again what failed for now, with jitter: reads
 //! always, changes because each carries an id by which the masters know a repetition. A restart of a master or the loss of a
-//! worker is thus no error, only a pause. Buffers of streams and writers share one bound, [`ClientConfig::buffer_memory`].
+//! worker is thus no error, only a pause. What no worker serves is read from its store itself, where the mount allows it. Buffers of streams and writers share one bound, [`ClientConfig::buffer_memory`].
 //!
 //! # Errors
 //! All calls fail with [`Error`]; its [`ErrorKind`] says what the caller can do.
@@ -43,12 +43,15 @@ mod bounds;
 mod buffers;
 mod client;
 mod data;
+mod direct;
 mod file;
 mod list;
 mod local;
+mod look;
 mod path;
 mod request_ids;
 mod rpc;
+mod waits;
 mod workers;
 mod writer;
 
@@ -61,8 +64,11 @@ pub use forebay_base::{ErrorKind, Name, NsPath};
 pub use list::ListStream;
 pub use path::ToPath;
 pub use types::{
-    AttributeChanges, CachedRange, ClusterStatus, ContentSummary, CreateOptions, DeleteOptions, Entry, EntryKind,
-    ListOptions, LoadProgress, Location, MakeDirectoryOptions, MasterStatus, Mount, MountChanges, MountSpec,
-    OpenOptions, RenameOptions, StatOptions, SyncMode, TierStatus, WorkerInfo, WorkerStatus, WriteType, Xattr,
+    AddedMount, AttributeChanges, BackupMade, BackupProgress, BackupStatus, BackupTarget, CachedRange, ClusterStatus,
+    ContentSummary, CreateOptions, DeleteOptions, Entry, EntryKind, ListOptions, LoadProgress, Location,
+    MakeDirectoryOptions, MasterAnswer, MasterGroup, MasterMember, MasterSeen, MasterSnapshot, MasterStatus,
+    MastersSeen, Mount, MountChanges, MountSpec, OpenOptions, ReadType, RenameOptions, StatOptions, SyncMode,
+    TierStatus, WorkerInfo, WorkerStatus, WriteType, Xattr,
 };
+pub use waits::{OnWait, Wait};
 pub use writer::Writer;

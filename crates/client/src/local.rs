@@ -9,3 +9,4 @@ pub(crate) mod file;
 pub(crate) mod link;
 pub(crate) mod links;
 pub(crate) mod registry;
+pub(crate) mod threads;

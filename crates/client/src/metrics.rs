@@ -17,12 +17,15 @@ pub struct Metric {
 /// The counters, looked up once: a look-up costs as much as the rest of a small read.
 struct Counters {
     rpc_retries: Counter,
+    follower_reads: Counter,
+    follower_fallbacks: Counter,
     connections_opened: Counter,
     worker_failures: Counter,
     checksum_errors: Counter,
     part_resends: Counter,
     local_bytes: Counter,
     remote_bytes: Counter,
+    direct_bytes: Counter,
     written_bytes: Counter,
     hit_bytes: Counter,
     miss_bytes: Counter,
@@ -41,12 +44,15 @@ macro_rules! metrics {
 
 metrics! {
     rpc_retries "forebay_client_rpc_retries_total" "calls to masters that were sent again";
+    follower_reads "forebay_client_follower_reads_total" "reads of metadata that another master than the leader answered, as `client.max_staleness` allows";
+    follower_fallbacks "forebay_client_follower_fallbacks_total" "reads of metadata that another master than the leader did not answer, so that the leader was asked";
     connections_opened "forebay_client_connections_opened_total" "data connections opened to workers";
     worker_failures "forebay_client_worker_failures_total" "requests that were taken from a worker to the next one, because it failed or stayed silent";
     checksum_errors "forebay_client_checksum_errors_total" "pieces whose bytes did not match their checksum";
     part_resends "forebay_client_part_resends_total" "parts of files that were sent again";
     local_bytes "forebay_client_read_local_bytes_total" "bytes read through descriptors of a worker on this host";
     remote_bytes "forebay_client_read_remote_bytes_total" "bytes read over connections to workers";
+    direct_bytes "forebay_client_read_direct_bytes_total" "bytes read from stores themselves, because no worker served them";
     written_bytes "forebay_client_written_bytes_total" "bytes of files written and acknowledged";
     hit_bytes "forebay_client_hit_bytes_total" "bytes that workers said were cached when asked for";
     miss_bytes "forebay_client_miss_bytes_total" "bytes that workers said had to be fetched";
@@ -54,6 +60,14 @@ metrics! {
 
 pub(crate) fn rpc_retries() -> &'static Counter {
     &COUNTERS.rpc_retries
+}
+
+pub(crate) fn follower_reads() -> &'static Counter {
+    &COUNTERS.follower_reads
+}
+
+pub(crate) fn follower_fallbacks() -> &'static Counter {
+    &COUNTERS.follower_fallbacks
 }
 
 pub(crate) fn connections_opened() -> &'static Counter {
@@ -78,6 +92,10 @@ pub(crate) fn local_bytes() -> &'static Counter {
 
 pub(crate) fn remote_bytes() -> &'static Counter {
     &COUNTERS.remote_bytes
+}
+
+pub(crate) fn direct_bytes() -> &'static Counter {
+    &COUNTERS.direct_bytes
 }
 
 pub(crate) fn written_bytes() -> &'static Counter {

@@ -1,17 +1,17 @@
 //! The workers as this client knows them: the list of the masters, and its own experience with each.
 
-mod health;
+pub(crate) mod health;
 
-use crate::client::cluster;
+use crate::client::{cluster, read_bound};
 use crate::config::ClientConfig;
 use crate::data::pool::Pool;
 use crate::error::Result;
 use crate::local::links::Links;
-use crate::rpc::{Masters, lazy_channel};
+use crate::rpc::{Masters, SILENCE, lazy_channel};
 use crate::types::WorkerInfo;
 use forebay_base::{BlockId, BlockIndex, FileId};
 use forebay_placement::{Candidate, owners};
-use forebay_proto::v1::WorkersRequest;
+use forebay_proto::v1::{WorkersReply, WorkersRequest};
 use health::Health;
 use parking_lot::{Mutex, RwLock};
 use std::sync::{Arc, OnceLock};
@@ -43,6 +43,8 @@ pub(crate) struct Table {
     workers: Vec<Arc<Worker>>,
     candidates: Vec<Candidate>,
     any_near: bool,
+    /// The master leads since a moment, and does not know all who live.
+    settling: bool,
 }
 
 /// Whether a worker on this host comes before the owner of a block.
@@ -70,8 +72,14 @@ pub(crate) struct Worker {
 impl Workers {
     /// Fetches the list for the first time.
     pub(crate) async fn connect(masters: Arc<Masters>, config: Arc<ClientConfig>) -> Result<Arc<Workers>> {
-        let empty =
-            Table { epoch: 0, fetched: Instant::now(), workers: Vec::new(), candidates: Vec::new(), any_near: false };
+        let empty = Table {
+            epoch: 0,
+            fetched: Instant::now(),
+            workers: Vec::new(),
+            candidates: Vec::new(),
+            any_near: false,
+            settling: false,
+        };
         let workers = Workers {
             host_id: host_id(),
             table: RwLock::new(Arc::new(empty)),
@@ -80,7 +88,7 @@ impl Workers {
             masters,
             config,
         };
-        workers.fetch(workers.config.deadlines.connect).await?;
+        workers.fetch_first().await?;
         Ok(Arc::new(workers))
     }
 
@@ -133,26 +141,44 @@ impl Workers {
         }
     }
 
+    /// Whoever allows old answers takes the list of any master, so that it has one while nobody leads.
+    async fn fetch_first(&self) -> Result<()> {
+        let Some(bound) = read_bound(self.config.max_staleness, 0) else {
+            return self.fetch(self.config.deadlines.connect).await;
+        };
+        let request = WorkersRequest { bound: Some(bound) };
+        let send = |channel, request| async move { cluster(channel).workers(request).await };
+        // Boxed: all that connect would grow by what few need.
+        let reply = Box::pin(self.masters.call_near(request, self.config.deadlines.connect, send)).await?;
+        self.take(reply);
+        Ok(())
+    }
+
     async fn fetch(&self, deadline: Duration) -> Result<()> {
-        let reply = self
-            .masters
-            .call(
-                WorkersRequest {},
-                deadline,
-                |channel, request| async move { cluster(channel).workers(request).await },
-            )
-            .await?;
+        let send = |channel, request| async move { cluster(channel).workers(request).await };
+        let reply = self.masters.call(WorkersRequest::default(), deadline, send).await?;
+        self.take(reply);
+        Ok(())
+    }
+
+    fn take(&self, reply: WorkersReply) {
         let old = self.table.read().clone();
-        let workers: Vec<_> = reply.workers.into_iter().map(|address| self.worker(&old, address.into())).collect();
+        let mut workers: Vec<_> = reply.workers.into_iter().map(|address| self.worker(&old, address.into())).collect();
+        if reply.settling {
+            // A master that leads since a moment: who has not called it yet may live as well.
+            let known = |other: &Arc<Worker>| workers.iter().any(|worker| worker.info.id == other.info.id);
+            let kept: Vec<_> = old.workers.iter().filter(|worker| !known(worker)).cloned().collect();
+            workers.extend(kept);
+        }
         let table = Table {
             epoch: reply.epoch,
             fetched: Instant::now(),
             candidates: workers.iter().map(candidate).collect(),
             any_near: workers.iter().any(|worker| worker.same_host),
             workers,
+            settling: reply.settling,
         };
         *self.table.write() = Arc::new(table);
-        Ok(())
     }
 
     /// A worker keeps its connections and its past while it keeps its address.
@@ -187,13 +213,19 @@ impl Table {
             .find_map(|id| self.workers.iter().find(|worker| worker.info.id == id && worker.same_host))
     }
 
+    /// No worker is known, which need not mean that none lives: one may call the master any moment.
+    pub(crate) fn is_still_empty(&self) -> bool {
+        self.settling && self.workers.is_empty()
+    }
+
     /// All workers.
     pub(crate) fn workers(&self) -> &[Arc<Worker>] {
         &self.workers
     }
 
-    /// The workers to ask for a block, best first: owner, replicas, the others; those that failed lately stand behind, in the same order.
-    pub(crate) fn ranked(&self, block: BlockId, near: Near) -> Vec<Arc<Worker>> {
+    /// The workers to ask for a block, best first: owner, replicas, the others; those that failed lately stand behind, in the same order, but for one
+    /// that it is time to ask again, which this caller then must ask.
+    pub(crate) fn ranked(&self, block: BlockId, near: Near) -> Ranked {
         let now = Instant::now();
         let mut ranked: Vec<Arc<Worker>> = owners(block, &self.candidates, self.candidates.len())
             .into_iter()
@@ -205,8 +237,26 @@ impl Table {
         }
         let first = ranked.iter().position(|worker| worker.health.may_be_asked(now));
         let first = first.map(|at| ranked.remove(at));
+        let probe = first.as_ref().filter(|worker| worker.health.is_sick()).cloned();
         ranked.sort_by_key(|worker| worker.health.is_sick());
-        first.into_iter().chain(ranked).collect()
+        Ranked { workers: first.into_iter().chain(ranked).collect(), probe }
+    }
+}
+
+/// Workers in the order in which they are asked.
+pub(crate) struct Ranked {
+    pub(crate) workers: Vec<Arc<Worker>>,
+    /// The sick one among them that this caller, and no other at this time, asks whether it is back.
+    probe: Option<Arc<Worker>>,
+}
+
+impl Ranked {
+    /// Without those that would probably cost time in vain. One that somebody else asks at the moment whether it is back is not waited for either.
+    pub(crate) fn without_waste(mut self) -> Ranked {
+        let probe = self.probe.as_ref();
+        let is_probe = |worker: &Arc<Worker>| probe.is_some_and(|probe| Arc::ptr_eq(probe, worker));
+        self.workers.retain(|worker| is_probe(worker) || !worker.health.costs_time());
+        self
     }
 }
 
@@ -216,7 +266,7 @@ impl Worker {
         if let Some(channel) = self.control.get() {
             return Ok(channel);
         }
-        let channel = lazy_channel(&self.info.control)?;
+        let channel = lazy_channel(&self.info.control, SILENCE)?;
         Ok(self.control.get_or_init(|| channel))
     }
 }

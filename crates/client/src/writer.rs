@@ -1,5 +1,6 @@
 //! Writing files.
 
+mod give_up;
 mod part;
 mod write;
 
@@ -7,11 +8,11 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::path::ToPath;
 use crate::types::{CreateOptions, Entry};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use forebay_base::{ByteSize, ErrorKind, NsPath};
 use forebay_proto::parts::{PART_SIZE_MAX, PartSizes};
 use forebay_proto::v1;
-use part::{Part, PartBytes};
+use part::{Allowance, Part, PartBytes};
 use std::sync::Arc;
 use tokio::task::{AbortHandle, JoinSet};
 use write::Write;
@@ -63,12 +64,13 @@ impl Client {
     /// `permission_denied` below a read-only mount.
     pub async fn create(&self, path: impl ToPath, options: CreateOptions) -> Result<Writer> {
         let path = path.to_path()?;
-        let id = self.inner.request_ids.begin();
+        let id = self.inner.begin_change().await?;
         let modified_ms = options.modified.map_or(0, |time| time.0);
         let request = create_request(&path, options, id.meta())?;
-        let reply = self.inner.ask(request);
+        let asked = tokio::time::Instant::now();
+        let reply = self.inner.ask_within(id.left(), request);
         let reply = reply.await?;
-        let write = Arc::new(Write::new(self.inner.clone(), path, &reply)?);
+        let write = Arc::new(Write::new(self.inner.clone(), path, &reply, asked)?);
         self.inner.workers.at_least(reply.workers_epoch).await;
         let sizes = PartSizes::new(reply.part_size);
         let length_max = match reply.parts_max {
@@ -82,7 +84,7 @@ impl Client {
             length_max,
             modified_ms,
             written: 0,
-            filling: PartBytes::default(),
+            filling: PartBytes::new(0),
             parts: 0,
             sending: JoinSet::new(),
             stored: Vec::new(),
@@ -150,7 +152,8 @@ impl Writer {
         Err(Error::new(ErrorKind::InvalidArgument, message).with_hint(hint))
     }
 
-    /// Takes the next bytes. Waits while all parts that may be in flight are.
+    /// Takes the next bytes. Waits while all parts that may be in flight are. Long ones (64 KiB and more) are kept as they are until they are stored, short ones
+    /// copied together.
     ///
     /// # Errors
     /// Any error is final: the write cannot be completed any more. `conflict` when somebody else changed the file in its store;
@@ -168,37 +171,41 @@ impl Writer {
 
     async fn take(&mut self, bytes: Bytes) -> Result<()> {
         self.check_length(self.written.saturating_add(bytes.len() as u64))?;
-        let mut rest = &bytes[..];
+        let mut rest = bytes;
         while !rest.is_empty() {
             // Only now is it known that the file is longer than this part.
             if self.filling.len() as u64 == self.part_size() {
                 self.send_filled().await?;
             }
-            if self.filling.is_full() {
-                self.add_chunk().await?;
-            }
             let room = self.part_size() - self.filling.len() as u64;
             let fits = usize::try_from(room).map_or(rest.len(), |room| room.min(rest.len()));
-            let taken = self.filling.push(&rest[..fits]);
-            rest = &rest[taken..];
-            self.written += taken as u64;
+            let mut piece = rest.split_to(fits);
+            while !piece.is_empty() {
+                if self.filling.is_full_for(&piece) {
+                    self.allow(&piece).await?;
+                }
+                let taken = self.filling.push(&piece);
+                piece.advance(taken);
+                self.written += taken as u64;
+                // A caller whose bytes never make it wait has others wait for their checksums.
+                tokio::task::coop::consume_budget().await;
+            }
         }
         Ok(())
     }
 
     /// Makes room in the part that is being filled: within the client's bound, or with memory that a sent part gives back.
-    async fn add_chunk(&mut self) -> Result<()> {
+    async fn allow(&mut self, piece: &[u8]) -> Result<()> {
         loop {
-            let reserved = self.write.client.buffers.reserve(1);
-            let chunk = match reserved.and_then(|mut reservation| reservation.take()) {
-                Some(chunk) => chunk,
-                None if self.sending.is_empty() => self.write.client.buffers.need(),
+            let allowance = match self.write.client.buffers.reserve(1) {
+                Some(reserved) => Allowance::Reserved(reserved),
+                None if self.sending.is_empty() => Allowance::Needed,
                 None => {
                     self.wait_for_one().await?;
                     continue;
                 }
             };
-            self.filling.add_chunk(chunk);
+            self.filling.allow(&self.write.client.buffers, allowance, piece);
             return Ok(());
         }
     }
@@ -216,12 +223,9 @@ impl Writer {
     }
 
     fn begin_part(&mut self, whole: bool) {
-        let part = Part {
-            number: self.parts + 1,
-            offset: self.sizes.offset_of(self.parts + 1),
-            whole,
-            bytes: std::mem::take(&mut self.filling),
-        };
+        let (number, next) = (self.parts + 1, self.sizes.offset_of(self.parts + 2));
+        let filled = std::mem::replace(&mut self.filling, PartBytes::new(next));
+        let part = Part::new(number, self.sizes.offset_of(number), whole, filled);
         self.parts += 1;
         self.sending.spawn(part::send(part, self.write.clone()));
     }
@@ -268,11 +272,11 @@ impl Writer {
         Entry::at(self.write.path.clone(), reply.entry)
     }
 
-    /// Abandons the write and waits until the masters know: nothing becomes visible.
+    /// Abandons the write and waits until the masters know: nothing becomes visible. The parts under way are waited for before, for two seconds at most.
     pub async fn abandon(mut self) -> Result<()> {
-        self.sending.shutdown().await;
         self.ended = true;
-        self.write.abandon().await
+        let sending = std::mem::take(&mut self.sending);
+        give_up::give_up(&self.write, sending).await
     }
 }
 
@@ -284,10 +288,10 @@ impl Drop for Writer {
         }
         // Best effort: without a runtime, or when the masters do not answer, the lease ends by itself.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let write = self.write.clone();
+            let (write, sending) = (self.write.clone(), std::mem::take(&mut self.sending));
             let ending = write.client.ending.begin();
             runtime.spawn(async move {
-                if let Err(error) = write.abandon().await {
+                if let Err(error) = give_up::give_up(&write, sending).await {
                     tracing::debug!(%error, path = %write.path, "write not abandoned, its lease will end");
                 }
                 drop(ending);

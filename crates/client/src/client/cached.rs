@@ -5,21 +5,24 @@ use crate::bounds::bytes_of;
 use crate::error::{Error, Result};
 use crate::file::opened::{Opened, RenewError};
 use crate::path::ToPath;
-use crate::rpc::{REPLY_LEN_MAX, may_work_later};
+use crate::rpc::{Backoff, REPLY_LEN_MAX, cause_of, may_work_later};
 use crate::types::{CachedRange, LoadProgress, Location, SyncMode};
+use crate::waits::{Cause, Slowness, watch};
+use crate::workers::health::Cost;
 use crate::workers::{Near, Worker};
 use forebay_base::ErrorKind;
-use forebay_proto::error::WireError;
+use forebay_proto::error::{WireError, is_busy};
 use forebay_proto::v1::worker_control_client::WorkerControlClient;
 use forebay_proto::v1::{FreeRequest, LoadReply, LoadRequest, LocationRequest};
 use futures::stream::{BoxStream, Stream, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::ops::{Range, RangeBounds};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
@@ -50,12 +53,17 @@ impl Client {
     /// times a second, and ends after everything is cached or after the first error.
     pub async fn load(&self, path: impl ToPath, range: impl RangeBounds<u64>) -> Result<LoadStream> {
         let path = path.to_path()?;
-        let opened = Opened::open(&self.inner, &path, SyncMode::ByInterval).await?;
+        let opened = Opened::open_at_leader(&self.inner, &path).await?;
         let wanted = bytes_of(range);
         let end = wanted.end.min(opened.entry.length);
         let range = wanted.start.min(end)..end;
-        let load =
-            Load { client: self.inner.clone(), opened, total: range.end - range.start, progress: Mutex::default() };
+        let load = Load {
+            client: self.inner.clone(),
+            opened,
+            total: range.end - range.start,
+            progress: Mutex::default(),
+            cause: Cause::default(),
+        };
         Ok(LoadStream(Arc::new(load).stream(range)))
     }
 
@@ -65,21 +73,21 @@ impl Client {
     /// # Errors
     /// `unavailable` when a worker does not answer; the others have dropped theirs.
     pub async fn free(&self, path: impl ToPath) -> Result<u64> {
+        let opened = Opened::open_at_leader(&self.inner, &path.to_path()?).await?;
         let replies =
-            self.ask_all(path, |channel, ticket| async move { control(channel).free(FreeRequest { ticket }).await });
-        let replies = replies.await?.into_iter();
+            self.ask_all(&opened, |channel, ticket| async move { control(channel).free(FreeRequest { ticket }).await });
+        let replies = replies.await.into_iter();
         let freed = replies.map(|(_, reply)| reply.map(|reply| reply.freed));
         freed.sum()
     }
 
     /// Which worker has which ranges of a file cached, by worker id. Workers that do not answer are left out.
     pub async fn location(&self, path: impl ToPath) -> Result<Vec<Location>> {
-        let replies =
-            self.ask_all(
-                path,
-                |channel, ticket| async move { control(channel).location(LocationRequest { ticket }).await },
-            );
-        let replies = replies.await?.into_iter();
+        let opened = Opened::open(&self.inner, &path.to_path()?, SyncMode::ByInterval).await?;
+        let replies = self.ask_all(&opened, |channel, ticket| async move {
+            control(channel).location(LocationRequest { ticket }).await
+        });
+        let replies = replies.await.into_iter();
         let mut locations: Vec<Location> = replies
             .filter_map(|(worker, reply)| {
                 Some(Location {
@@ -93,19 +101,17 @@ impl Client {
         Ok(locations)
     }
 
-    /// Opens a file and asks every worker about it.
+    /// Asks every worker about a file.
     async fn ask_all<R, F>(
         &self,
-        path: impl ToPath,
+        opened: &Opened,
         ask: impl Fn(Channel, bytes::Bytes) -> F,
-    ) -> Result<Vec<(Arc<Worker>, Result<R>)>>
+    ) -> Vec<(Arc<Worker>, Result<R>)>
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        let path = path.to_path()?;
-        let opened = Opened::open(&self.inner, &path, SyncMode::ByInterval).await?;
         let patience = self.inner.config.deadlines.worker_silence;
-        let (ask, opened) = (&ask, &opened);
+        let ask = &ask;
         let table = self.inner.workers.table();
         let asked = table.workers().iter().map(|worker| async move {
             let reply = async {
@@ -120,7 +126,7 @@ impl Client {
             let context = format_args!("worker {}", worker.info.control).to_string();
             (worker.clone(), reply.map_err(|error| error.context(context)))
         });
-        Ok(futures::future::join_all(asked).await)
+        futures::future::join_all(asked).await
     }
 }
 
@@ -134,6 +140,8 @@ struct Load {
     opened: Opened,
     total: u64,
     progress: Mutex<Progress>,
+    /// Why the last request to a worker failed.
+    cause: Cause,
 }
 
 #[derive(Default)]
@@ -169,6 +177,7 @@ impl Load {
             total: self.total,
             loaded: sum(|reply| reply.loaded).min(self.total),
             fetched: sum(|reply| reply.fetched),
+            pressed: progress.done.pressed || progress.active.values().any(|reply| reply.pressed),
         }
     }
 
@@ -187,21 +196,27 @@ impl Load {
             .await
     }
 
-    /// Loads the part of a block at its owner, or at the next worker when that one fails.
+    /// Loads the part of a block at its owner, or at the next worker when that one fails. An owner that has its hands full is waited for:
+    /// elsewhere the block would be cached twice.
     async fn block(&self, range: Range<u64>) -> Result<()> {
         let (block, _) = self.opened.block_at(range.start);
         let mut last = Error::new(ErrorKind::Unavailable, "there is no live worker");
-        for worker in self.client.workers.table().ranked(block, Near::Ignored) {
-            match self.block_at(&worker, &range).await {
+        for worker in self.client.workers.table().ranked(block, Near::Ignored).workers {
+            match self.block_in_turn(&worker, &range).await {
                 Ok(reply) => {
                     let mut progress = self.progress.lock();
                     progress.active.remove(&range.start);
                     progress.done.loaded += reply.loaded;
                     progress.done.fetched += reply.fetched;
+                    progress.done.pressed |= reply.pressed;
                     return Ok(());
                 }
-                Err(status) if may_work_later(&status) => {
-                    worker.health.failed(tokio::time::Instant::now());
+                Err(status) if may_work_later(&status) && !is_busy(&status) => {
+                    // A worker that answers has not failed, whatever its answer.
+                    if status.details().is_empty() {
+                        worker.health.failed(Instant::now(), Cost::Little);
+                    }
+                    self.cause.set(cause_of(&status));
                     last = WireError::from(&status).into();
                 }
                 Err(status) => {
@@ -211,6 +226,22 @@ impl Load {
             }
         }
         Err(last.context(format_args!("cannot load {}", self.opened.entry.path)))
+    }
+
+    /// Loads at one worker, again and again while it is busy with other loads.
+    async fn block_in_turn(&self, worker: &Worker, range: &Range<u64>) -> Result<LoadReply, Status> {
+        let deadline = Instant::now() + self.client.config.deadlines.read;
+        let mut backoff = Backoff::new();
+        loop {
+            let wait = match self.block_at(worker, range).await {
+                Err(status) if is_busy(&status) => match backoff.next() {
+                    wait if Instant::now() + wait >= deadline => return Err(status),
+                    wait => wait,
+                },
+                result => return result,
+            };
+            tokio::time::sleep(wait).await;
+        }
     }
 
     async fn block_at(&self, worker: &Worker, range: &Range<u64>) -> Result<LoadReply, Status> {
@@ -247,7 +278,14 @@ impl Load {
         let replies = client.load(Request::new(request));
         let mut replies = tokio::time::timeout(patience, replies).await.map_err(silent)??.into_inner();
         let mut last = LoadReply::default();
-        while let Some(reply) = tokio::time::timeout(patience, replies.message()).await.map_err(silent)?? {
+        let what = || format!("{} to be loaded", self.opened.entry.path);
+        loop {
+            // Each answer tells of some more bytes.
+            let next = pin!(tokio::time::timeout(patience, replies.message()));
+            let on_wait = self.client.config.on_wait.as_ref();
+            let next = watch(on_wait, Slowness::Odd, patience, &self.cause, what, next).await;
+            let Some(reply) = next.map_err(silent)?? else { break };
+            self.cause.clear();
             last = reply;
             self.progress.lock().active.insert(start, reply);
         }

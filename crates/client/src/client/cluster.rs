@@ -8,7 +8,7 @@ use forebay_proto::v1;
 impl Client {
     /// The live workers.
     pub async fn workers(&self) -> Result<Vec<WorkerInfo>> {
-        let request = v1::WorkersRequest {};
+        let request = v1::WorkersRequest::default();
         let reply = self.inner.call(request, |channel, request| async move { cluster(channel).workers(request).await });
         Ok(reply.await?.workers.into_iter().map(WorkerInfo::from).collect())
     }

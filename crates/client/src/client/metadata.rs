@@ -8,7 +8,7 @@ use crate::types::{
     AttributeChanges, ContentSummary, DeleteOptions, Entry, ListOptions, MakeDirectoryOptions, RenameOptions,
     StatOptions, SyncMode,
 };
-use forebay_base::NsPath;
+use forebay_base::{ErrorKind, NsPath};
 use forebay_proto::v1;
 
 impl Client {
@@ -23,9 +23,13 @@ impl Client {
     /// [`stat`](Client::stat) with choices.
     pub async fn stat_with(&self, path: impl ToPath, options: StatOptions) -> Result<Entry> {
         let path = path.to_path()?;
-        let request =
-            v1::StatRequest { path: path.to_bytes(), sync: options.sync.to_wire(), with_xattrs: options.with_xattrs };
-        let reply = self.inner.ask(request);
+        let request = v1::StatRequest {
+            path: path.to_bytes(),
+            sync: options.sync.to_wire(),
+            with_xattrs: options.with_xattrs,
+            bound: None,
+        };
+        let reply = self.inner.read(options.sync, request);
         Entry::at(path, reply.await?.entry)
     }
 
@@ -49,8 +53,8 @@ impl Client {
 
     /// [`content_summary`](Client::content_summary), choosing whether stores are asked first.
     pub async fn content_summary_with(&self, path: impl ToPath, sync: SyncMode) -> Result<ContentSummary> {
-        let request = v1::ContentSummaryRequest { path: path.to_path()?.to_bytes(), sync: sync.to_wire() };
-        let reply = self.inner.ask(request);
+        let request = v1::ContentSummaryRequest { path: path.to_path()?.to_bytes(), sync: sync.to_wire(), bound: None };
+        let reply = self.inner.read(sync, request);
         Ok(reply.await?.into())
     }
 
@@ -59,7 +63,7 @@ impl Client {
     /// # Errors
     /// `already_exists`, unless it is a directory and `parents` is set; `not_found` when a parent is missing and `parents` is not set.
     pub async fn make_directory(&self, path: impl ToPath, options: MakeDirectoryOptions) -> Result<Entry> {
-        let id = self.inner.request_ids.begin();
+        let id = self.inner.begin_change().await?;
         let path = path.to_path()?;
         let request = v1::MakeDirectoryRequest {
             meta: id.meta(),
@@ -69,7 +73,7 @@ impl Client {
             group: options.group,
             mode: options.mode,
         };
-        let reply = self.inner.ask(request);
+        let reply = self.inner.ask_within(id.left(), request);
         Entry::at(path, reply.await?.entry)
     }
 
@@ -78,39 +82,46 @@ impl Client {
     /// # Errors
     /// `not_found`; `already_exists` with `no_replace`; `not_empty`, `is_a_directory`, `not_a_directory` as rename(2).
     pub async fn rename(&self, from: impl ToPath, to: impl ToPath, options: RenameOptions) -> Result<()> {
-        let id = self.inner.request_ids.begin();
+        let id = self.inner.begin_change().await?;
         let request = v1::RenameRequest {
             meta: id.meta(),
             from: from.to_path()?.to_bytes(),
             to: to.to_path()?.to_bytes(),
             no_replace: options.no_replace,
         };
-        let reply = self.inner.ask(request);
-        reply.await.map(|_| ())
+        let reply = self.inner.ask_within(id.left(), request).await;
+        reply.map(drop).map_err(|error| match error.kind() {
+            ErrorKind::DeadlineExceeded => error.with_hint(
+                "the rename goes on in the background if it has begun: look at both paths before it is repeated; for renames that take long, raise client.deadline",
+            ),
+            _ => error,
+        })
     }
 
     /// Deletes a file or directory, in the namespace and in its store.
     ///
     /// # Errors
-    /// `not_found`; `not_empty` for a directory with entries without `recursive`.
+    /// `not_found`; `not_empty` for a directory with entries without `recursive`; `conflict` when it is not the version that was expected.
     pub async fn delete(&self, path: impl ToPath, options: DeleteOptions) -> Result<()> {
-        let id = self.inner.request_ids.begin();
+        let id = self.inner.begin_change().await?;
         let request = v1::DeleteRequest {
             meta: id.meta(),
             path: path.to_path()?.to_bytes(),
             recursive: options.recursive,
             namespace_only: options.namespace_only,
+            expected_inode: options.expected.map_or(0, |expected| expected.inode.0),
+            expected_version: options.expected.map_or(0, |expected| expected.version),
         };
-        let reply = self.inner.ask(request);
+        let reply = self.inner.ask_within(id.left(), request);
         reply.await.map(|_| ())
     }
 
     /// Changes attributes.
     pub async fn set_attributes(&self, path: impl ToPath, changes: AttributeChanges) -> Result<Entry> {
-        let id = self.inner.request_ids.begin();
+        let id = self.inner.begin_change().await?;
         let path = path.to_path()?;
         let request = set_attributes_request(&path, changes, id.meta());
-        let reply = self.inner.ask(request);
+        let reply = self.inner.ask_within(id.left(), request);
         Entry::at(path, reply.await?.entry)
     }
 }

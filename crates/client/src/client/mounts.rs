@@ -3,7 +3,7 @@
 use super::{Client, mounts};
 use crate::error::Result;
 use crate::path::ToPath;
-use crate::types::{Mount, MountChanges, MountSpec};
+use crate::types::{AddedMount, Mount, MountChanges, MountSpec};
 use forebay_proto::v1;
 
 impl Client {
@@ -11,17 +11,19 @@ impl Client {
     ///
     /// # Errors
     /// `already_exists`; `invalid_argument`, `permission_denied` or `unavailable` with what is wrong with the store.
-    pub async fn add_mount(&self, path: impl ToPath, spec: MountSpec, skip_check: bool) -> Result<Mount> {
-        let id = self.inner.request_ids.begin();
+    pub async fn add_mount(&self, path: impl ToPath, spec: MountSpec, skip_check: bool) -> Result<AddedMount> {
+        let id = self.inner.begin_change().await?;
         let request = v1::AddMountRequest {
             meta: id.meta(),
             path: path.to_path()?.to_bytes(),
             spec: Some(spec.into()),
             skip_check,
         };
-        let reply =
-            self.inner.call(request, |channel, request| async move { mounts(channel).add_mount(request).await });
-        Mount::from_wire(reply.await?.mount)
+        let reply = self.inner.call_within(id.left(), request, |channel, request| async move {
+            mounts(channel).add_mount(request).await
+        });
+        let reply = reply.await?;
+        Ok(AddedMount { mount: Mount::from_wire(reply.mount)?, empty: reply.empty })
     }
 
     /// All mounts.
@@ -35,7 +37,7 @@ impl Client {
 
     /// Changes a mount.
     pub async fn update_mount(&self, path: impl ToPath, changes: MountChanges) -> Result<Mount> {
-        let id = self.inner.request_ids.begin();
+        let id = self.inner.begin_change().await?;
         let request = v1::UpdateMountRequest {
             meta: id.meta(),
             path: path.to_path()?.to_bytes(),
@@ -46,8 +48,9 @@ impl Client {
             set_secrets: changes.set_secrets.into_iter().collect(),
             skip_check: changes.skip_check,
         };
-        let reply =
-            self.inner.call(request, |channel, request| async move { mounts(channel).update_mount(request).await });
+        let reply = self.inner.call_within(id.left(), request, |channel, request| async move {
+            mounts(channel).update_mount(request).await
+        });
         Mount::from_wire(reply.await?.mount)
     }
 
@@ -57,10 +60,11 @@ impl Client {
     /// # Errors
     /// `not_found`; `conflict` when there is unpersisted data below and `discard` is not set.
     pub async fn remove_mount(&self, path: impl ToPath, discard: bool) -> Result<()> {
-        let id = self.inner.request_ids.begin();
+        let id = self.inner.begin_change().await?;
         let request = v1::RemoveMountRequest { meta: id.meta(), path: path.to_path()?.to_bytes(), discard };
-        let reply =
-            self.inner.call(request, |channel, request| async move { mounts(channel).remove_mount(request).await });
+        let reply = self.inner.call_within(id.left(), request, |channel, request| async move {
+            mounts(channel).remove_mount(request).await
+        });
         reply.await.map(|_| ())
     }
 }

@@ -1,6 +1,7 @@
 //! One connection to a worker: frames out, frames in.
 
 use super::fault::Fault;
+use super::pace::Pace;
 use super::socket::{Sent, Socket};
 use forebay_proto::frame::{
     DataHead, DoneHead, ErrorHead, HEADER_LEN, Header, Kind, LocalOpenedHead, WrittenHead, decode_head, encode_frame,
@@ -9,6 +10,7 @@ use prost::Message;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Bytes of the receive buffer. The whole answer to a 16 KiB read fits, so that it costs one system call; bodies of larger ones go
 /// to where the caller wants them, and only the headers behind them here.
@@ -94,6 +96,11 @@ impl Connection {
         }
         self.sending = false;
         Ok(Sent::All)
+    }
+
+    /// The number that the next request gets; none while the last one was sent in part only.
+    pub(crate) fn next_request(&self) -> Option<u64> {
+        (!self.sending).then_some(self.request + 1)
     }
 
     /// The descriptors that came with the last answer.
@@ -188,6 +195,7 @@ impl Connection {
 
     /// Waits until at least `len` bytes are in the buffer.
     async fn arrived(&mut self, len: usize, patience: Duration) -> Result<(), Fault> {
+        let mut pace = None;
         while self.end - self.start < len {
             if self.start + len > self.buffer.len() || self.start == self.end {
                 self.buffer.copy_within(self.start..self.end, 0);
@@ -201,7 +209,14 @@ impl Connection {
             let mut room = [IoSliceMut::new(&mut self.buffer[self.end..])];
             match self.socket.read_vectored(&mut room, patience).await? {
                 0 => return Err(Fault::closed()),
-                read => self.end += read,
+                read => {
+                    self.end += read;
+                    // Silence is in order until a frame begins.
+                    let pace = pace.get_or_insert_with(|| Pace::begin(Instant::now()));
+                    if self.end - self.start < len {
+                        pace.arrived(read, patience, Instant::now())?;
+                    }
+                }
             }
         }
         Ok(())

@@ -59,7 +59,7 @@ impl Pool {
             Ok(permit) => permit,
             Err(_) => tokio::time::timeout(patience, self.permits.clone().acquire_owned())
                 .await
-                .map_err(|_| Fault::Silent(patience))?
+                .map_err(|_| Fault::Crowded(patience))?
                 .expect("the semaphore is never closed"),
         };
         let connection = match self.take_idle(freshness) {

@@ -2,12 +2,14 @@
 
 use super::connection::{Answer, unexpected};
 use super::fault::Fault;
+use super::pace::Pace;
 use super::pool::Pooled;
 use super::socket::Sent;
 use crate::metrics;
 use forebay_base::checksum::{CHECKSUM_CHUNK, crc32c};
 use forebay_proto::frame::{Kind, ReadHead};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A range on its way from a worker, in file order.
 #[derive(Debug)]
@@ -99,10 +101,15 @@ impl RangeRead {
     /// Receives `body`, all of it within the frame, and checks each piece as soon as it is there, while it is in the CPU's cache.
     async fn receive(&mut self, body: &mut [u8], filled: &mut usize, patience: Duration) -> Result<(), Fault> {
         let (mut arrived, mut checked) = (0, 0);
+        let mut pace = Pace::begin(Instant::now());
         while checked < body.len() {
             if arrived < body.len() {
                 let room = &mut body[arrived..];
-                arrived += self.connection.receive(room, patience).await?;
+                let received = self.connection.receive(room, patience).await?;
+                arrived += received;
+                if arrived < body.len() {
+                    pace.arrived(received, patience, Instant::now())?;
+                }
             }
             loop {
                 let piece = self.piece_len(body.len() - checked);

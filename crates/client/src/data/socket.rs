@@ -35,7 +35,7 @@ pub(crate) enum Sent {
 
 impl Socket {
     pub(crate) async fn tcp(address: &str, patience: Duration) -> Result<Socket, Fault> {
-        let connect = TcpStream::connect(address);
+        let connect = forebay_proto::dial::tcp(address);
         let socket = tokio::time::timeout(patience, connect)
             .await
             .map_err(|_| Fault::Silent(patience))?

@@ -6,6 +6,7 @@ use crate::buffers::CHUNK;
 use crate::data::fault::Fault;
 use crate::local::file::{LocalFile, Miss, Waiting};
 use crate::metrics;
+use crate::types::ReadType;
 use crate::workers::Worker;
 use forebay_base::WorkerId;
 use forebay_proto::frame::LocalFillHead;
@@ -34,7 +35,8 @@ impl Near {
     fn get(&self, opened: &Opened) -> Option<(WorkerId, Arc<LocalFile>)> {
         let current = self.file.read();
         let (worker, file) = current.as_ref()?;
-        let file = file.upgrade().filter(|file| file.id() == opened.file_id())?;
+        // A thread that still waits for a disk keeps the file open.
+        let file = file.upgrade().filter(|file| file.id() == opened.file_id() && !file.is_silent())?;
         Some((*worker, file))
     }
 
@@ -68,6 +70,7 @@ impl FileInner {
         file.read(offset, &mut buffer[..length], Waiting::Forbidden).ok()?;
         self.handed_out.store(true, std::sync::atomic::Ordering::Release);
         metrics::local_bytes().increment(length as u64);
+        file.link().hit(length as u64);
         Some(length)
     }
 
@@ -76,6 +79,8 @@ impl FileInner {
         let mut done = 0;
         // One attempt for each of: the descriptors at hand, a fill, new descriptors and another fill.
         let mut attempts = 3;
+        // The worker was asked for the rest, and has counted it.
+        let mut asked = false;
         while done < out.len() {
             let is_whole = out.len() as u64 == opened.entry.length;
             let Some((worker, file)) = self.near_file(opened, is_whole).await else {
@@ -84,9 +89,12 @@ impl FileInner {
             let at = offset + done as u64;
             let end = super::stream::cut(at, 1).min(offset + out.len() as u64);
             let piece = &mut out[done..][..(end - at) as usize];
-            let miss = match read_piece(&file, at, piece).await {
+            let miss = match self.read_piece(&file, at, piece).await {
                 Ok(()) => {
                     metrics::local_bytes().increment(piece.len() as u64);
+                    if !asked {
+                        file.link().hit(piece.len() as u64);
+                    }
                     done += piece.len();
                     // Pieces in memory never wait, so other tasks must be given their turn.
                     tokio::task::coop::consume_budget().await;
@@ -103,6 +111,7 @@ impl FileInner {
             if !self.mend(&worker, &file, opened, rest, miss, read_ahead).await {
                 break;
             }
+            asked |= matches!(miss, Miss::Missing | Miss::Damaged);
         }
         done
     }
@@ -155,7 +164,8 @@ impl FileInner {
             self.near.pause();
             return Ok(None);
         };
-        let file = link.open(opened.ticket(), id, opened.entry.length, deadlines.worker_silence).await?;
+        let threads = &self.client.local_files.threads;
+        let file = link.open(opened.ticket(), id, opened.entry.length, threads, deadlines.worker_silence).await?;
         let file = Arc::new(file);
         self.client.local_files.insert(worker.info.id, &file);
         Ok(Some(file))
@@ -173,11 +183,18 @@ impl FileInner {
     ) -> bool {
         match miss {
             Miss::WouldBlock => false,
+            Miss::Silent => {
+                tracing::warn!(file = %opened.file_id(), "the disk of a cached file does not answer, reading over the network");
+                file.set_silent();
+                self.client.local_files.remove(worker.info.id, file);
+                self.near.pause();
+                false
+            }
             Miss::Gone => {
                 self.client.local_files.remove(worker.info.id, file);
                 true
             }
-            Miss::Missing if self.no_cache => false,
+            Miss::Missing if self.read_type == ReadType::NoCache => false,
             Miss::Missing | Miss::Damaged if !self.near.may_try() => false,
             Miss::Missing | Miss::Damaged => {
                 let verify = miss == Miss::Damaged;
@@ -201,6 +218,7 @@ impl FileInner {
                     }
                     Some(Err(fault)) => {
                         tracing::debug!(%fault, file = %opened.file_id(), "range not cached, reading over the network");
+                        self.cause.set(fault.to_string());
                         self.near.pause();
                         false
                     }
@@ -209,20 +227,21 @@ impl FileInner {
             }
         }
     }
-}
 
-/// Reads a piece: at once if it is in memory, else on a thread that may wait for a disk.
-async fn read_piece(file: &Arc<LocalFile>, at: u64, out: &mut [u8]) -> Result<(), Miss> {
-    match file.read(at, out, Waiting::Forbidden) {
-        Err(Miss::WouldBlock) => {}
-        result => return result,
+    /// Reads a piece: at once if it is in memory, else on a thread that may wait for a disk.
+    async fn read_piece(&self, file: &Arc<LocalFile>, at: u64, out: &mut [u8]) -> Result<(), Miss> {
+        match file.read(at, out, Waiting::Forbidden) {
+            Err(Miss::WouldBlock) => {}
+            result => return result,
+        }
+        let (file, device, length) = (file.clone(), file.device(), out.len());
+        let read = move || {
+            let mut bytes = vec![0; length];
+            file.read(at, &mut bytes, Waiting::Allowed).map(|()| bytes)
+        };
+        let patience = self.client.config.deadlines.worker_silence;
+        let bytes = self.client.local_files.threads.run(device, patience, read).await?;
+        out.copy_from_slice(&bytes);
+        Ok(())
     }
-    let (file, length) = (file.clone(), out.len());
-    let read = tokio::task::spawn_blocking(move || {
-        let mut bytes = vec![0; length];
-        file.read(at, &mut bytes, Waiting::Allowed).map(|()| bytes)
-    });
-    let bytes = read.await.unwrap_or(Err(Miss::Gone))?;
-    out.copy_from_slice(&bytes);
-    Ok(())
 }

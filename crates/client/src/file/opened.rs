@@ -1,11 +1,12 @@
 //! One version of a file with the right to read it.
 
+use super::grants::Grants;
 use crate::client::Inner;
 use crate::error::{Error, Result};
 use crate::types::{Entry, SyncMode};
 use bytes::Bytes;
 use forebay_base::{BlockId, BlockIndex, ErrorKind, FileId, NsPath};
-use forebay_proto::v1::OpenRequest;
+use forebay_proto::v1::{OpenReply, OpenRequest};
 use parking_lot::RwLock;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ pub(crate) struct Opened {
     ticket: RwLock<Bytes>,
     /// Held while the ticket is renewed.
     renewing: tokio::sync::Mutex<()>,
+    pub(super) grants: Grants,
 }
 
 /// The file has another version by now.
@@ -29,11 +31,22 @@ pub(crate) enum RenewError {
 }
 
 impl Opened {
-    /// Asks the masters.
+    /// Asks the masters, any of them where the settings allow old answers.
     pub(crate) async fn open(client: &Inner, path: &NsPath, sync: SyncMode) -> Result<Opened> {
-        let request = OpenRequest { path: path.to_bytes(), sync: sync.to_wire() };
-        let reply = client.ask(request);
-        let reply = reply.await?;
+        let request = OpenRequest { path: path.to_bytes(), sync: sync.to_wire(), bound: None };
+        let reply = client.read(sync, request).await?;
+        Opened::from_reply(client, path, reply).await
+    }
+
+    /// Asks the master that leads: what another one knows has turned out to be old, or something is to be done to what is true now.
+    pub(crate) async fn open_at_leader(client: &Inner, path: &NsPath) -> Result<Opened> {
+        let request = OpenRequest { path: path.to_bytes(), sync: SyncMode::ByInterval.to_wire(), bound: None };
+        let reply = client.ask(request).await?;
+        client.masters.saw(reply.index);
+        Opened::from_reply(client, path, reply).await
+    }
+
+    async fn from_reply(client: &Inner, path: &NsPath, reply: OpenReply) -> Result<Opened> {
         let entry = Entry::at(path.clone(), reply.entry)?;
         let chunk = forebay_base::checksum::CHECKSUM_CHUNK as u64;
         if entry.block_size < BLOCK_SIZE_MIN || !entry.block_size.is_multiple_of(chunk) {
@@ -41,7 +54,12 @@ impl Opened {
             return Err(Error::new(ErrorKind::Internal, message).with_hint("block sizes are multiples of 16KiB"));
         }
         client.workers.at_least(reply.workers_epoch).await;
-        Ok(Opened { entry: Arc::new(entry), ticket: RwLock::new(reply.ticket), renewing: tokio::sync::Mutex::new(()) })
+        Ok(Opened {
+            entry: Arc::new(entry),
+            ticket: RwLock::new(reply.ticket),
+            renewing: tokio::sync::Mutex::new(()),
+            grants: Grants::default(),
+        })
     }
 
     /// Which version this is.
@@ -60,7 +78,7 @@ impl Opened {
         if self.ticket() != *refused {
             return Ok(());
         }
-        let fresh = Opened::open(client, &self.entry.path, SyncMode::ByInterval).await.map_err(RenewError::Failed)?;
+        let fresh = Opened::open_at_leader(client, &self.entry.path).await.map_err(RenewError::Failed)?;
         if fresh.file_id() != self.file_id() {
             return Err(RenewError::Changed);
         }

@@ -56,7 +56,12 @@ impl AsyncBufRead for FileReader {
                 super::ReadStream::new(file.clone(), position.., super::stream::WINDOW_OF_SEEKER)
             });
             match ready!(Pin::new(stream).poll_next(cx)) {
-                Some(chunk) => this.chunk = chunk?,
+                Some(Ok(chunk)) => this.chunk = chunk,
+                Some(Err(error)) => {
+                    // The stream has ended with it. Whoever reads again must not take that for the end of the file.
+                    this.stream = None;
+                    return Poll::Ready(Err(error.into()));
+                }
                 None => break,
             }
         }

@@ -17,7 +17,7 @@ use forebay_base::ErrorKind;
 use futures::stream::{BoxStream, Stream};
 use std::collections::VecDeque;
 use std::ops::{Range, RangeBounds};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
@@ -77,7 +77,22 @@ struct Ahead {
 /// A part of the range that a task reads.
 struct Segment {
     chunks: mpsc::Receiver<Result<Bytes, ReadError>>,
+    /// Where its last chunk ends.
+    end: u64,
     task: AbortHandle,
+}
+
+impl Segment {
+    /// The next chunk of a reader that has all bytes before `position`; none when the segment is through. A task that ended before its
+    /// last chunk (a panic, a runtime that shuts down) is an error: what follows must not be taken for what is missing.
+    async fn next(&mut self, position: u64) -> Option<Result<Bytes, ReadError>> {
+        let next = self.chunks.recv().await;
+        if next.is_none() && position != self.end {
+            let message = format!("reading ended at {position}, before {}: its task is gone", self.end);
+            return Some(Err(ReadError::Final(Error::new(ErrorKind::Internal, message))));
+        }
+        next
+    }
 }
 
 impl Drop for Segment {
@@ -103,6 +118,11 @@ impl Ahead {
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>> {
+        let file = self.file.clone();
+        file.watch(pin!(self.next_chunk())).await
+    }
+
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>> {
         let patience = self.file.client.config.deadlines.read;
         let deadline = Instant::now() + patience;
         loop {
@@ -110,7 +130,7 @@ impl Ahead {
             let Some(segment) = self.segments.front_mut() else {
                 return Ok(None);
             };
-            match segment.chunks.recv().await {
+            match segment.next(self.position).await {
                 None => drop(self.segments.pop_front()),
                 Some(Ok(chunk)) if self.file.hand_out(&self.opened) => {
                     self.position += chunk.len() as u64;
@@ -173,8 +193,9 @@ impl Ahead {
     fn begin(&mut self, range: Range<u64>, end: u64, reservation: Option<Reservation>) {
         let (sender, chunks) = mpsc::channel(cuts(range.clone()).count());
         let read_ahead = self.window.min(end - range.end);
+        let end = range.end;
         let task = read_segment(self.file.clone(), self.opened.clone(), range, read_ahead, reservation, sender);
-        self.segments.push_back(Segment { chunks, task: tokio::spawn(task).abort_handle() });
+        self.segments.push_back(Segment { chunks, end, task: tokio::spawn(task).abort_handle() });
     }
 }
 
@@ -235,6 +256,23 @@ async fn read_segment(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_ends_before_its_last_chunk_is_an_error() {
+        let (sender, chunks) = mpsc::channel(4);
+        let task = tokio::spawn(async move {
+            sender.send(Ok(Bytes::from_static(b"abc"))).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let mut segment = Segment { chunks, end: 16, task: task.abort_handle() };
+        assert_eq!(segment.next(10).await.unwrap().unwrap(), "abc");
+        task.abort();
+        let Some(Err(ReadError::Final(error))) = segment.next(13).await else {
+            panic!("three bytes are missing");
+        };
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert!(segment.next(16).await.is_none());
+    }
 
     #[test]
     fn ranges_are_cut_at_chunk_borders() {

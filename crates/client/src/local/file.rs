@@ -1,17 +1,20 @@
 //! One cached file, read through its descriptors.
 
 use super::link::Lease;
+use super::threads::DiskThreads;
 use crate::data::fault::Fault;
 use forebay_base::FileId;
 use forebay_base::checksum::{CHECKSUM_CHUNK, crc32c};
 use forebay_cache::sidecar::{HEADER_LEN, Header, Record};
-use rustix::fs::fstatfs;
+use forebay_cache::{hangs_under, wait_under};
+use rustix::fs::{fstat, fstatfs};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use std::io::IoSliceMut;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
-use std::sync::OnceLock;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// `TMPFS_MAGIC` of linux/magic.h. Reads of a tmpfs never wait for a disk, but it does not know `RWF_NOWAIT`.
 const TMPFS_MAGIC: u64 = 0x0102_1994;
@@ -23,11 +26,15 @@ const WORDS: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct LocalFile {
     data: OwnedFd,
-    sums: OwnedFd,
+    sums: Arc<OwnedFd>,
     header: Header,
     /// Chunks whose bytes were compared with their checksums. Parts are made when first needed: one bit for 16 KiB that were read.
     verified: Vec<OnceLock<Box<[AtomicU64; WORDS]>>>,
     in_memory: bool,
+    /// The disk that it is on.
+    device: u64,
+    /// That disk has kept a reader waiting for too long.
+    silent: AtomicBool,
     /// It was read since the last look: see [`super::registry`].
     pub(super) used: AtomicBool,
     /// The last field, so that the descriptors are closed before the worker is told so.
@@ -39,6 +46,8 @@ pub(crate) struct LocalFile {
 pub(crate) enum Miss {
     /// It must be read from a disk, and the caller may not wait.
     WouldBlock,
+    /// The disk does not answer.
+    Silent,
     /// Not cached in this file.
     Missing,
     /// Its bytes do not match their checksums.
@@ -55,19 +64,38 @@ pub(crate) enum Waiting {
 }
 
 impl LocalFile {
-    pub(super) fn new(lease: Lease, length: u64, data: OwnedFd, sums: OwnedFd) -> Result<LocalFile, Fault> {
-        let mut bytes = [0; HEADER_LEN];
+    /// Takes descriptors that a worker has given; reads the file's header, on a thread that may wait if it must.
+    pub(super) async fn open(
+        lease: Lease,
+        length: u64,
+        (data, sums): (OwnedFd, OwnedFd),
+        threads: &DiskThreads,
+        patience: Duration,
+    ) -> Result<LocalFile, Fault> {
         let bad = |what: &str| Fault::Broken(format!("descriptors of a cached file: {what}"));
-        let read = rustix::io::pread(&sums, &mut bytes, 0).map_err(std::io::Error::from)?;
-        let header = Header::decode(&bytes).filter(|_| read == HEADER_LEN);
-        let header = header.ok_or_else(|| bad("the checksum file is damaged or of another format"))?;
+        let device = fstat(&data).map_err(std::io::Error::from)?.st_dev;
+        let is_tmpfs = |fd: &OwnedFd| fstatfs(fd).is_ok_and(|stat| stat.f_type as u64 == TMPFS_MAGIC);
+        let in_memory = is_tmpfs(&data) && is_tmpfs(&sums);
+        let sums = Arc::new(sums);
+        let header = match read_header(&sums, in_memory, Waiting::Forbidden) {
+            Err(Miss::WouldBlock) => {
+                let sums = sums.clone();
+                threads.run(device, patience, move || read_header(&sums, in_memory, Waiting::Allowed)).await
+            }
+            read => read,
+        };
+        let header = match header {
+            Err(Miss::Silent) => return Err(Fault::Silent(patience)),
+            read => read.ok().flatten().ok_or_else(|| bad("the checksum file is damaged or of another format"))?,
+        };
         if header.file != lease.file() {
             return Err(bad("they are of another file"));
         }
-        let is_tmpfs = |fd: &OwnedFd| fstatfs(fd).is_ok_and(|stat| stat.f_type as u64 == TMPFS_MAGIC);
         let parts = length.div_ceil(CHUNK * 64 * WORDS as u64) as usize;
         Ok(LocalFile {
-            in_memory: is_tmpfs(&data) && is_tmpfs(&sums),
+            in_memory,
+            device,
+            silent: AtomicBool::new(false),
             verified: (0..parts).map(|_| OnceLock::new()).collect(),
             used: AtomicBool::new(true),
             data,
@@ -75,6 +103,20 @@ impl LocalFile {
             header,
             lease,
         })
+    }
+
+    /// The number of the disk that it is on.
+    pub(crate) fn device(&self) -> u64 {
+        self.device
+    }
+
+    /// Its disk does not answer: it is not to be used any more.
+    pub(crate) fn set_silent(&self) {
+        self.silent.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
     }
 
     /// Which version of which file this is.
@@ -159,35 +201,8 @@ impl LocalFile {
         Ok(())
     }
 
-    /// Reads all of `out`. What lies past the end of a sparse file has never been written.
     fn pread(&self, fd: &OwnedFd, offset: u64, out: &mut [u8], waiting: Waiting) -> Result<(), Miss> {
-        let flags = match waiting {
-            Waiting::Forbidden if !self.in_memory => ReadWriteFlags::NOWAIT,
-            _ => ReadWriteFlags::empty(),
-        };
-        let mut done = 0;
-        while done < out.len() {
-            let at = offset + done as u64;
-            let rest = &mut out[done..];
-            // Plain pread is the quicker system call.
-            let read = match flags.is_empty() {
-                true => rustix::io::pread(fd, rest, at),
-                false => preadv2(fd, &mut [IoSliceMut::new(rest)], at, flags),
-            };
-            match read {
-                Ok(0) => return Err(Miss::Missing),
-                Ok(read) => done += read,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN | Errno::OPNOTSUPP) if waiting == Waiting::Forbidden => {
-                    return Err(Miss::WouldBlock);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, file = %self.id(), "cached file cannot be read through its descriptor");
-                    return Err(Miss::Gone);
-                }
-            }
-        }
-        Ok(())
+        pread(fd, self.in_memory, offset, out, waiting)
     }
 
     fn is_verified(&self, chunk: u64) -> bool {
@@ -203,6 +218,49 @@ impl LocalFile {
             words[word].fetch_or(bit, Ordering::Relaxed);
         }
     }
+}
+
+/// None: it is damaged.
+fn read_header(sums: &OwnedFd, in_memory: bool, waiting: Waiting) -> Result<Option<Header>, Miss> {
+    let mut bytes = [0; HEADER_LEN];
+    pread(sums, in_memory, 0, &mut bytes, waiting)?;
+    Ok(Header::decode(&bytes))
+}
+
+/// Reads all of `out`. What lies past the end of a sparse file has never been written.
+fn pread(fd: &OwnedFd, in_memory: bool, offset: u64, out: &mut [u8], waiting: Waiting) -> Result<(), Miss> {
+    match waiting {
+        Waiting::Forbidden if hangs_under(fd.as_fd()) => return Err(Miss::WouldBlock),
+        Waiting::Forbidden => {}
+        Waiting::Allowed => wait_under(fd.as_fd()),
+    }
+    let flags = match waiting {
+        Waiting::Forbidden if !in_memory => ReadWriteFlags::NOWAIT,
+        _ => ReadWriteFlags::empty(),
+    };
+    let mut done = 0;
+    while done < out.len() {
+        let at = offset + done as u64;
+        let rest = &mut out[done..];
+        // Plain pread is the quicker system call.
+        let read = match flags.is_empty() {
+            true => rustix::io::pread(fd, rest, at),
+            false => preadv2(fd, &mut [IoSliceMut::new(rest)], at, flags),
+        };
+        match read {
+            Ok(0) => return Err(Miss::Missing),
+            Ok(read) => done += read,
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN | Errno::OPNOTSUPP) if waiting == Waiting::Forbidden => {
+                return Err(Miss::WouldBlock);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cached file cannot be read through its descriptor");
+                return Err(Miss::Gone);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn place_of(chunk: u64) -> (usize, usize, u64) {

@@ -5,25 +5,31 @@
 //! is only believed if the connection was seen alive less than that before the read was over: [`Link::is_alive`].
 
 use super::file::LocalFile;
+use super::threads::DiskThreads;
 use crate::data::connection::{Answer, Connection, unexpected};
 use crate::data::fault::Fault;
 use crate::data::socket::{Sent, Socket};
 use bytes::Bytes;
-use forebay_base::FileId;
+use forebay_base::{FileId, InodeId};
 use forebay_cache::LEASE_GRACE;
-use forebay_proto::frame::{DoneHead, Kind, LocalCloseHead, LocalFillHead, LocalOpenHead};
+use forebay_proto::frame::{DoneHead, Kind, LocalCloseHead, LocalFillHead, LocalOpenHead, encode_frame};
 use parking_lot::Mutex;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, SendFlags, recv};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// How long the connection is believed to be alive after it was looked at: well below the grace, for the read itself takes
 /// time too.
 const BELIEVED: Duration = LEASE_GRACE.checked_div(4).expect("four is not zero");
+
+/// How often a worker is told what was read through its descriptors: as often as it tells the masters.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How long it may take to hear it.
+const REPORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A connection with the leases on it.
 #[derive(Debug)]
@@ -35,6 +41,10 @@ pub(crate) struct Link {
     /// When it was seen alive last, in milliseconds since `began`.
     alive_ms: AtomicU64,
     broken: AtomicBool,
+    /// Bytes that were read through descriptors, and cached without our asking, that the worker does not know of yet: it counts them as hits.
+    hits: AtomicU64,
+    /// The connection is in use for telling it, and free in a moment.
+    reporting: AtomicBool,
     leases: Mutex<Leases>,
 }
 
@@ -50,14 +60,49 @@ impl Link {
         let began = Instant::now();
         let socket = Socket::unix(path, patience).await?;
         let probe = socket.as_fd().try_clone_to_owned()?;
-        Ok(Arc::new(Link {
+        let link = Arc::new(Link {
             connection: tokio::sync::Mutex::new(Connection::new(socket)),
             probe,
             began,
             alive_ms: AtomicU64::new(0),
             broken: AtomicBool::new(false),
+            hits: AtomicU64::new(0),
+            reporting: AtomicBool::new(false),
             leases: Mutex::default(),
-        }))
+        });
+        let this = Arc::downgrade(&link);
+        tokio::spawn(async move { while report_later(&this).await {} });
+        Ok(link)
+    }
+
+    /// Notes that bytes were read that nobody had to be asked for.
+    pub(crate) fn hit(&self, bytes: u64) {
+        self.hits.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Tells the worker what was read, unless it is told in passing, by the request that uses the connection just now or the next one.
+    async fn report(&self) {
+        if self.hits.load(Ordering::Relaxed) == 0 || !self.is_alive() {
+            return;
+        }
+        self.reporting.store(true, Ordering::Release);
+        if let Ok(mut connection) = self.connection.try_lock() {
+            let head = self.close_head(FileId { inode: InodeId(0), version: 0 });
+            let told = async {
+                request(&mut connection, Kind::LocalClose, &head, REPORT_PATIENCE).await?;
+                // Not left to the next request: there may be none for long, and the answers would fill the socket.
+                connection.answer(REPORT_PATIENCE).await.map(drop)
+            };
+            if let Err(fault) = told.await {
+                self.note(&fault);
+            }
+        }
+        self.reporting.store(false, Ordering::Release);
+    }
+
+    fn close_head(&self, file: FileId) -> LocalCloseHead {
+        let read_bytes = self.hits.swap(0, Ordering::Relaxed);
+        LocalCloseHead { inode: file.inode.0, version: file.version, read_bytes }
     }
 
     /// Whether the leases were good a moment ago, so that what was read through descriptors until now is right.
@@ -87,6 +132,7 @@ impl Link {
         ticket: Bytes,
         file: FileId,
         length: u64,
+        threads: &DiskThreads,
         patience: Duration,
     ) -> Result<LocalFile, Fault> {
         let connection = self.connection.lock();
@@ -94,8 +140,9 @@ impl Link {
         let lease = self.take_lease(file);
         let opened = self.open_on(&mut connection, ticket, patience).await;
         // Before `lease` is dropped on a failure: the worker may have given it.
-        let (data, sums) = opened.inspect_err(|fault| self.note(fault))?;
-        LocalFile::new(lease, length, data, sums)
+        let descriptors = opened.inspect_err(|fault| self.note(fault))?;
+        drop(connection);
+        LocalFile::open(lease, length, descriptors, threads, patience).await
     }
 
     async fn open_on(
@@ -122,7 +169,13 @@ impl Link {
     /// Has the worker cache a range. None when the connection is busy with another request: reading over the network is quicker
     /// than waiting for it.
     pub(crate) async fn fill(&self, head: &LocalFillHead, patience: Duration) -> Option<Result<DoneHead, Fault>> {
-        let mut connection = self.connection.try_lock().ok()?;
+        let mut connection = match self.connection.try_lock() {
+            Ok(connection) => connection,
+            Err(_) if self.reporting.load(Ordering::Acquire) => {
+                tokio::time::timeout(patience, self.connection.lock()).await.ok()?
+            }
+            Err(_) => return None,
+        };
         let filled = async {
             request(&mut connection, Kind::LocalFill, head, patience).await?;
             match connection.answer_after_signs_of_life(patience).await? {
@@ -138,7 +191,7 @@ impl Link {
     async fn close_unused(&self, connection: &mut Connection, patience: Duration) -> Result<(), Fault> {
         let unused = self.leases.lock().take_unused();
         for file in unused {
-            let head = LocalCloseHead { inode: file.inode.0, version: file.version };
+            let head = self.close_head(file);
             request(connection, Kind::LocalClose, &head, patience).await?;
         }
         Ok(())
@@ -162,6 +215,31 @@ impl Link {
     fn take_lease(self: &Arc<Self>, file: FileId) -> Lease {
         *self.leases.lock().open.entry(file).or_default() += 1;
         Lease { link: self.clone(), file }
+    }
+}
+
+/// Waits, and reports; false when the connection is gone.
+async fn report_later(link: &Weak<Link>) -> bool {
+    tokio::time::sleep(REPORT_EVERY).await;
+    match link.upgrade() {
+        Some(link) if !link.broken.load(Ordering::Relaxed) => {
+            link.report().await;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// The last report: a program that ends has read most of what it reads in its last second.
+impl Drop for Link {
+    fn drop(&mut self) {
+        let idle = self.connection.get_mut().next_request();
+        if let Some(number) = idle.filter(|_| *self.hits.get_mut() > 0 && !*self.broken.get_mut()) {
+            let head = self.close_head(FileId { inode: InodeId(0), version: 0 });
+            let frame = encode_frame(Kind::LocalClose, number, &head, 0);
+            // Nobody waits for its answer, and nothing depends on it.
+            let _ = rustix::net::send(&self.probe, &frame, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! read of it is over. Order is by second chance (the CLOCK algorithm): a use costs no more than a flag.
 
 use super::file::LocalFile;
+use super::threads::DiskThreads;
 use forebay_base::{FileId, WorkerId};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -24,6 +25,8 @@ pub(crate) struct Registry {
     files: Mutex<Files>,
     max: usize,
     sweeping: AtomicBool,
+    /// Those that read them from a disk.
+    pub(crate) threads: DiskThreads,
 }
 
 #[derive(Debug, Default)]
@@ -35,15 +38,20 @@ struct Files {
 
 impl Registry {
     pub(crate) fn new(max: usize) -> Arc<Registry> {
-        Arc::new(Registry { files: Mutex::default(), max: max.max(1), sweeping: AtomicBool::new(false) })
+        Arc::new(Registry {
+            files: Mutex::default(),
+            max: max.max(1),
+            sweeping: AtomicBool::new(false),
+            threads: DiskThreads::new(),
+        })
     }
 
     pub(crate) fn get(&self, worker: WorkerId, file: FileId) -> Option<Arc<LocalFile>> {
-        self.files.lock().open.get(&(worker, file)).cloned()
+        self.files.lock().open.get(&(worker, file)).filter(|file| !file.is_silent()).cloned()
     }
 
     pub(crate) fn has(&self, worker: WorkerId, file: FileId) -> bool {
-        self.files.lock().open.contains_key(&(worker, file))
+        self.files.lock().open.get(&(worker, file)).is_some_and(|file| !file.is_silent())
     }
 
     /// Keeps a file, closing others when there are too many.

@@ -25,6 +25,31 @@ pub(crate) trait Ask: Clone + Send + Sync {
     ) -> impl Future<Output = Result<Response<Self::Reply>, Status>> + Send;
 }
 
+/// A request that a master may answer which does not lead.
+pub(crate) trait Read: Ask {
+    /// Says how old the answer may be.
+    fn set_bound(&mut self, bound: v1::ReadBound);
+
+    /// Up to where a reply can know of the log.
+    fn index(reply: &Self::Reply) -> u64;
+}
+
+macro_rules! read {
+    ($($request:ident)*) => {$(
+        impl Read for v1::$request {
+            fn set_bound(&mut self, bound: v1::ReadBound) {
+                self.bound = Some(bound);
+            }
+
+            fn index(reply: &Self::Reply) -> u64 {
+                reply.index
+            }
+        }
+    )*};
+}
+
+read!(StatRequest ContentSummaryRequest OpenRequest);
+
 macro_rules! ask {
     ($($kind:ident $method:ident $request:ident $reply:ident;)*) => {$(
         impl Ask for v1::$request {

@@ -137,13 +137,18 @@ impl Shared {
         let timeout_ms = u64::try_from(timeout.saturating_add(LATER).as_millis()).unwrap_or(u64::MAX);
         state.queue.push_back(v1::Call { id, timeout_ms, request: Some(request) });
         state.callers.insert(id, caller);
-        if state.stage == Stage::Idle {
+        let begins = state.stage == Stage::Idle;
+        if begins {
             state.stage = Stage::Open;
             state.stream += 1;
-            let ending = Ending { shared: Arc::clone(self), stream: state.stream, reason: None };
-            tokio::spawn(run(ending, channel.clone()));
         }
         state.wake();
+        let ending = begins.then(|| Ending { shared: Arc::clone(self), stream: state.stream, reason: None });
+        // A runtime that ends drops the task at once, and with it what takes the lock again.
+        drop(state);
+        if let Some(ending) = ending {
+            tokio::spawn(run(ending, channel.clone()));
+        }
         id
     }
 
@@ -268,5 +273,30 @@ async fn take(shared: &Shared, mut answers: tonic::Streaming<v1::Answers>) -> St
             Ok(None) => return Status::unavailable("the master ended the stream"),
             Err(status) => return status,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use tokio::runtime::Builder;
+    use tonic::transport::Endpoint;
+
+    #[test]
+    fn a_call_in_a_runtime_that_has_ended_fails() {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let handle = runtime.handle().clone();
+        let channel = handle.block_on(async { Endpoint::from_static("http://127.0.0.1:1").connect_lazy() });
+        runtime.shutdown_background();
+        let (sender, ended) = mpsc::channel();
+        std::thread::spawn(move || {
+            let pipeline = Pipeline::default();
+            let request = Request::Stat(v1::StatRequest::default());
+            let answer = handle.block_on(pipeline.call(&channel, request, Duration::from_secs(1)));
+            sender.send(answer.map(drop).map_err(|status| status.code())).unwrap();
+        });
+        // Who waits for himself never ends.
+        assert_eq!(ended.recv_timeout(Duration::from_secs(60)).unwrap(), Err(Code::Unavailable));
     }
 }

@@ -1,6 +1,7 @@
 //! The servers and what they hold.
 
 use crate::error::Result;
+use crate::types::backup::BackupStatus;
 use crate::types::mount::Mount;
 use forebay_base::{ByteSize, TimestampMs, WorkerId};
 use forebay_proto::v1;
@@ -27,8 +28,12 @@ pub struct WorkerInfo {
 pub struct TierStatus {
     /// `MEM`, `SSD`, `HDD`.
     pub name: String,
-    /// Bytes that it may use.
+    /// Bytes that it may use now: less than the quota when its disks have no room for more.
     pub capacity: ByteSize,
+    /// Bytes that it may use as it is set.
+    pub quota: ByteSize,
+    /// Bytes of other data on its disks.
+    pub other: ByteSize,
     /// Bytes in use.
     pub used: ByteSize,
     /// Directories.
@@ -92,6 +97,10 @@ pub struct ClusterStatus {
     pub inodes: u64,
     /// Deleted files whose objects are still to be removed from their stores.
     pub pending_deletes: u64,
+    /// When this was so, by the clock that [`WorkerStatus::last_heartbeat`] is of.
+    pub now: TimestampMs,
+    /// How backups go; none if there is no schedule and none was made.
+    pub backup: Option<BackupStatus>,
 }
 
 /// How far the loading of a file is.
@@ -103,6 +112,8 @@ pub struct LoadProgress {
     pub loaded: u64,
     /// Bytes of these that were fetched from the store.
     pub fetched: u64,
+    /// The cache is so full that it drops pages: what was loaded may be gone again. [`Client::location`](crate::Client::location) tells what is there.
+    pub pressed: bool,
 }
 
 /// What one worker has cached of a file.
@@ -143,6 +154,8 @@ impl From<v1::TierStatus> for TierStatus {
         TierStatus {
             name: tier.name,
             capacity: ByteSize(tier.capacity),
+            quota: ByteSize(tier.quota),
+            other: ByteSize(tier.other_bytes),
             used: ByteSize(tier.used),
             directories: tier.directories,
             broken_directories: tier.broken_directories,
@@ -191,6 +204,8 @@ impl TryFrom<v1::StatusReply> for ClusterStatus {
             mounts: mounts.collect::<Result<_>>()?,
             inodes: reply.inodes,
             pending_deletes: reply.pending_deletes,
+            now: TimestampMs(reply.now_ms),
+            backup: reply.backup.map(BackupStatus::from),
         })
     }
 }

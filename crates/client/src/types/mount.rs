@@ -36,6 +36,15 @@ pub struct Mount {
     pub credentials: String,
 }
 
+/// A mount that was just made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddedMount {
+    /// As it is now.
+    pub mount: Mount,
+    /// The check saw nothing below the store's prefix: a new one, or a mistyped one.
+    pub empty: bool,
+}
+
 /// Changes of a mount; what is `None` or empty stays.
 #[derive(Clone, Default)]
 pub struct MountChanges {

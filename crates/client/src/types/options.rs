@@ -2,7 +2,7 @@
 
 use super::entry::Xattr;
 use bytes::Bytes;
-use forebay_base::{ByteSize, Name, TimestampMs};
+use forebay_base::{ByteSize, FileId, Name, TimestampMs};
 use forebay_proto::v1;
 
 /// Whether the under store is asked before the answer.
@@ -44,8 +44,21 @@ pub struct ListOptions {
 pub struct OpenOptions {
     /// Whether the under store is asked first.
     pub sync: SyncMode,
-    /// Do not keep in the cache what had to be fetched (read type `NO_CACHE`).
-    pub no_cache: bool,
+    /// What reading does to the cache; not given: [`ClientConfig::read_type`](crate::ClientConfig::read_type).
+    pub read_type: Option<ReadType>,
+}
+
+/// What reading a file does to the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ReadType {
+    /// What had to be fetched is kept; pages stay in the tier that they are in.
+    Cache,
+    /// The same, and what is read again and again from a slower tier moves to the fastest one. One scan moves nothing, so this is the
+    /// default: it gives a tier above to those who use it most. With one tier it does nothing.
+    #[default]
+    CachePromote,
+    /// What had to be fetched is not kept. What is cached already is read from there, and counts as if nobody had.
+    NoCache,
 }
 
 /// When a write is acknowledged, and whether it is cached.
@@ -108,6 +121,9 @@ pub struct DeleteOptions {
     pub recursive: bool,
     /// Forget the metadata and leave the under store alone; it is loaded again when asked for.
     pub namespace_only: bool,
+    /// Delete only this version ([`Entry::file_id`](crate::Entry::file_id)), as the under store has it now. Something else at the path, and what
+    /// is being written, is a `conflict`, and nothing else is deleted from the store.
+    pub expected: Option<FileId>,
 }
 
 /// Attributes to change; what is `None` stays.

@@ -12,6 +12,15 @@ use tokio::time::Instant;
 const SICK_MIN: Duration = Duration::from_millis(500);
 const SICK_MAX: Duration = Duration::from_secs(10);
 
+/// What a failure cost who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cost {
+    /// It was told at once.
+    Little,
+    /// It was waited for.
+    Time,
+}
+
 /// How a worker has been lately.
 #[derive(Debug)]
 pub(crate) struct Health {
@@ -26,11 +35,12 @@ struct State {
     until: Instant,
     /// The time was over and a read asks again; its outcome is not known yet.
     probing: bool,
+    cost: Cost,
 }
 
 impl Health {
     pub(crate) fn new() -> Health {
-        let state = State { failures: 0, until: Instant::now(), probing: false };
+        let state = State { failures: 0, until: Instant::now(), probing: false, cost: Cost::Little };
         Health { sick: AtomicBool::new(false), state: Mutex::new(state) }
     }
 
@@ -49,9 +59,16 @@ impl Health {
         if now < state.until {
             return false;
         }
-        state.until = now + sick_time(state.failures);
+        // A second one would wait beside the first; if that is given up, nobody tells.
+        let answer_by = if state.cost == Cost::Time { SICK_MAX } else { sick_time(state.failures) };
+        state.until = now + answer_by;
         state.probing = true;
         true
+    }
+
+    /// Whether asking would probably cost time in vain: the last who asked waited for nothing. Whoever it is not to ask again leaves it alone.
+    pub(crate) fn costs_time(&self) -> bool {
+        self.is_sick() && self.state.lock().cost == Cost::Time
     }
 
     /// The worker answered.
@@ -65,8 +82,9 @@ impl Health {
     }
 
     /// The worker could not be reached, broke off or stayed silent.
-    pub(crate) fn failed(&self, now: Instant) {
+    pub(crate) fn failed(&self, now: Instant, cost: Cost) {
         let mut state = self.state.lock();
+        state.cost = cost;
         // Many reads that fail at once are one failure.
         if !self.is_sick() || state.probing {
             state.failures += 1;
@@ -91,14 +109,16 @@ mod tests {
         let health = Health::new();
         let start = Instant::now();
         assert!(health.may_be_asked(start) && health.may_be_asked(start));
-        health.failed(start);
-        health.failed(start);
-        assert!(!health.may_be_asked(start));
+        health.failed(start, Cost::Time);
+        health.failed(start, Cost::Time);
+        assert!(!health.may_be_asked(start) && health.costs_time());
         let over = start + SICK_MIN;
         assert!(health.may_be_asked(over));
-        assert!(!health.may_be_asked(over), "one is enough");
+        assert!(!health.may_be_asked(over) && health.costs_time(), "one is enough, the others do not wait for it");
         health.succeeded();
-        assert!(health.may_be_asked(over) && health.may_be_asked(over));
+        assert!(health.may_be_asked(over) && health.may_be_asked(over) && !health.costs_time());
+        health.failed(start, Cost::Little);
+        assert!(!health.may_be_asked(start) && !health.costs_time());
     }
 
     #[test]
@@ -106,7 +126,7 @@ mod tests {
         let health = Health::new();
         let mut now = Instant::now();
         for failures in 1..40 {
-            health.failed(now);
+            health.failed(now, Cost::Little);
             let time = sick_time(failures);
             assert!(time <= SICK_MAX && !health.may_be_asked(now + time * 9 / 10));
             now += time;

@@ -1,12 +1,7 @@
 //! Writing: parts, resends, leases; every byte that the store ends up with is compared.
 
-#![allow(clippy::unwrap_used)]
-
-#[macro_use]
-mod fake;
-
-use fake::worker::Fault;
-use fake::{FakeCluster, content};
+use crate::fake::worker::Fault;
+use crate::fake::{FakeCluster, content};
 use forebay_base::ByteSize;
 use forebay_client::{Client, ClientConfig, CreateOptions, ErrorKind};
 use std::sync::atomic::Ordering;
@@ -129,6 +124,66 @@ async fn a_conflict_is_final_and_the_write_is_abandoned() {
     assert!(stored(&cluster, "/a").is_none());
 }
 
+/// A request that is under way when the deadline passes has heard nothing, in no time at all.
+#[tokio::test]
+async fn what_a_worker_has_said_is_told_at_the_deadline() {
+    let cluster = cluster().await;
+    let mut config = cluster.config();
+    config.deadlines.write = Duration::from_millis(600);
+    for (length, path) in [(10, "/small"), (3 * PART, "/large")] {
+        for worker in &cluster.workers {
+            let full = Fault::Refuse(0, ErrorKind::Unavailable, "no space left on device");
+            worker.faults.lock().extend([full]);
+            *worker.always.lock() = Fault::Stall(0);
+        }
+        let client = Client::connect(config.clone()).await.unwrap();
+        let error = write(&client, path, &content(length, 1), PART).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().contains("no space left on device"), "{path}: {error}");
+        assert!(error.to_string().contains(path), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_access_is_final() {
+    let cluster = cluster().await;
+    let mut config = cluster.config();
+    // Longer than the test may take.
+    config.deadlines.write = Duration::from_secs(3600);
+    for worker in &cluster.workers {
+        *worker.always.lock() = Fault::Refuse(0, ErrorKind::PermissionDenied, "access denied");
+    }
+    let client = Client::connect(config).await.unwrap();
+    for (length, path) in [(10, "/small"), (3 * PART, "/large")] {
+        let error = write(&client, path, &content(length, 1), PART).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+        assert!(error.to_string().contains("access denied"), "{error}");
+    }
+    // Each worker may be let in by its store in another way than the others; two rounds, in each of which the first one is asked again with a new ticket.
+    let asked = cluster.workers.iter().map(|worker| worker.parts.lock().len()).sum::<usize>();
+    assert!(asked <= 4 * 2 * (cluster.workers.len() + 1), "asked {asked} times");
+}
+
+/// The master aborts the upload when it hears of the end: a part that came to the store later would stay there.
+#[tokio::test]
+async fn parts_under_way_end_before_the_write_is_given_up() {
+    let cluster = cluster().await;
+    let client = cluster.client().await;
+    for worker in &cluster.workers {
+        *worker.always.lock() = Fault::Slow(Duration::from_millis(200));
+    }
+    let mut writer = client.create("/a", CreateOptions::default()).await.unwrap();
+    writer.write(content(3 * PART, 1)).await.unwrap();
+    let parts = || cluster.workers.iter().map(|worker| worker.parts.lock().len()).sum::<usize>();
+    until("parts are under way", || parts() > 0).await;
+    drop(writer);
+    until("abandoned", || cluster.state.abandoned.load(Ordering::Relaxed) == 1).await;
+    // A fake worker panics when it stores a part of no write.
+    let stored = cluster.state.stored_parts.load(Ordering::Relaxed);
+    assert_eq!(stored, parts() as u64, "all that had begun were stored before the write was given up");
+    assert!(stored > 0);
+}
+
 #[tokio::test]
 async fn a_dropped_or_abandoned_writer_leaves_nothing() {
     let cluster = cluster().await;
@@ -164,6 +219,52 @@ async fn the_lease_is_kept_while_the_writer_waits_and_a_lost_one_is_an_error() {
     };
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     assert!(writer.close().await.is_err());
+}
+
+#[tokio::test]
+async fn a_file_that_was_removed_while_its_writer_waited_is_not_stored() {
+    let cluster = cluster().await;
+    let client = cluster.client().await;
+    let mut writer = client.create("/a", CreateOptions::default()).await.unwrap();
+    writer.write("some").await.unwrap();
+    let begun = tokio::time::Instant::now();
+    for write in cluster.state.writes.lock().values_mut() {
+        write.lost = true;
+    }
+    // The lease is far from its renewal. What the masters said when the write began is believed for a moment only.
+    until("the beginning is a while ago", || begun.elapsed() > Duration::from_millis(600)).await;
+    let error = writer.close().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(error.to_string().contains("was given up"), "{error}");
+    assert!(cluster.workers.iter().all(|worker| worker.parts.lock().is_empty()), "nothing was sent");
+}
+
+/// The renewal that is under way has a whole lease; who closes the file has no such time.
+#[tokio::test]
+async fn a_renewal_without_an_answer_holds_nobody_longer_than_its_own_deadline() {
+    let cluster = cluster().await;
+    cluster.state.lease_ms.store(6000, Ordering::Relaxed);
+    cluster.state.renewals_hang.store(true, Ordering::Relaxed);
+    let mut config = cluster.config();
+    config.deadlines.write = Duration::from_millis(500);
+    let client = Client::connect(config).await.unwrap();
+    let mut writer = client.create("/a", CreateOptions::default()).await.unwrap();
+    writer.write("some").await.unwrap();
+    until("the lease is renewed", || cluster.state.renewals.load(Ordering::Relaxed) > 0).await;
+    let error = writer.close().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded, "{error}");
+}
+
+#[tokio::test]
+async fn a_small_file_that_is_written_at_once_costs_no_renewal() {
+    let cluster = cluster().await;
+    let client = cluster.client().await;
+    let begun = tokio::time::Instant::now();
+    let mut writer = client.create("/a", CreateOptions::default()).await.unwrap();
+    writer.write("some").await.unwrap();
+    writer.close().await.unwrap();
+    let at_once = begun.elapsed() < Duration::from_millis(500);
+    assert!(!at_once || cluster.state.renewals.load(Ordering::Relaxed) == 0);
 }
 
 #[tokio::test]

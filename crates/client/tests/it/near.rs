@@ -1,13 +1,8 @@
 //! Reading through the descriptors of a worker on this host: right bytes or none, and the network for what they do not serve.
 
-#![allow(clippy::unwrap_used)]
-
-#[macro_use]
-mod fake;
-
-use fake::FakeCluster;
-use fake::near::NearSide;
-use forebay_client::{Client, ClientConfig, OpenOptions};
+use crate::fake::FakeCluster;
+use crate::fake::near::NearSide;
+use forebay_client::{Client, ClientConfig, OpenOptions, ReadType};
 use futures::TryStreamExt;
 use std::sync::atomic::Ordering;
 
@@ -53,6 +48,35 @@ async fn everything_is_read_through_descriptors_once_it_is_cached() {
     let fills = near.fills.lock().len();
     file.read_at(0, 1_000_003).await.unwrap();
     assert_eq!(near.fills.lock().len(), fills, "all of it is cached");
+}
+
+/// What a client reads without asking anybody is a hit of the worker, who is told within a second, and of the rest when the client ends.
+#[tokio::test]
+async fn what_is_read_through_descriptors_is_told_to_the_worker() {
+    let (cluster, near) = cluster().await;
+    cluster.put("/a", 1_000_000, 4 * BLOCK);
+    let client = client(&cluster).await;
+    let file = client.open("/a").await.unwrap();
+    file.read_at(0, 500_000).await.unwrap();
+    let filled: u64 = near.fills.lock().iter().map(|fill| fill.length).sum();
+    assert_eq!((filled, near.read_bytes.load(Ordering::Relaxed)), (500_000, 0), "the worker was asked for these");
+    for _ in 0..3 {
+        file.read_at(100, 400_000).await.unwrap();
+    }
+    let told = async |bytes: u64| {
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+        while near.read_bytes.load(Ordering::Relaxed) != bytes {
+            let told = near.read_bytes.load(Ordering::Relaxed);
+            assert!(tokio::time::Instant::now() < deadline, "{told} bytes are told of {bytes}");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    told(1_200_000).await;
+    let mut small = [0; 100];
+    file.read_at_into(5, &mut small).await.unwrap();
+    drop((file, client));
+    told(1_200_100).await;
+    assert!(near.closes.lock().iter().all(|file| file.inode.0 != 0));
 }
 
 #[tokio::test]
@@ -128,7 +152,7 @@ async fn what_cannot_be_cached_comes_over_the_network() {
 async fn reads_that_must_not_be_cached_fill_nothing() {
     let (cluster, near) = cluster().await;
     let expected = cluster.put("/a", 100_000, BLOCK);
-    let options = OpenOptions { no_cache: true, ..OpenOptions::default() };
+    let options = OpenOptions { read_type: Some(ReadType::NoCache), ..OpenOptions::default() };
     let file = client(&cluster).await.open_with("/a", options).await.unwrap();
     same!(file.read_at(0, 100_000).await.unwrap(), expected);
     assert!(near.fills.lock().is_empty());
@@ -228,4 +252,34 @@ fn open_descriptors(near: &NearSide) -> usize {
     let all = paths.len();
     paths.dedup();
     all - paths.len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_hangs_costs_its_readers_one_wait() {
+    let (cluster, near) = cluster().await;
+    let expected = cluster.put("/a", 1_000_003, BLOCK);
+    let client = client(&cluster).await;
+    let file = client.open("/a").await.unwrap();
+    same!(file.read_at(0, 1_000_003).await.unwrap(), expected);
+    let disk = forebay_cache::testing::hang(near.directory.path());
+    for n in 0..50 {
+        let at = n * 20_000;
+        same!(file.read_at(at as u64, 1000).await.unwrap(), expected[at..at + 1000], "at {at}");
+    }
+    // Whoever opens the file anew does not wait either.
+    let again = client.open("/a").await.unwrap();
+    same!(again.read_at(5, 1000).await.unwrap(), expected[5..1005]);
+    // Each wait is of a thread, and a thread stays until the disk answers.
+    assert!(disk.waiting() <= 2, "{} threads wait", disk.waiting());
+    drop(disk);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let before = network_reads(&cluster);
+        same!(file.read_at(70_000, 1000).await.unwrap(), expected[70_000..71_000]);
+        if network_reads(&cluster) == before {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "still over the network");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }

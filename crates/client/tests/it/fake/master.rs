@@ -99,6 +99,7 @@ impl Service {
             page_size: PAGE,
             block_size: file.block_size,
             key: path.clone(),
+            version_tag: file.tag.clone(),
             read: true,
             // Stands for the time: see `State::tickets_from`.
             expires_ms: self.0.opens.load(Ordering::Relaxed),
@@ -132,6 +133,7 @@ fn entry(path: Bytes, file: &FakeFile) -> Entry {
         block_size: file.block_size,
         complete: true,
         persisted: true,
+        version_tag: file.tag.clone(),
         ..Entry::default()
     }
 }
@@ -144,7 +146,7 @@ impl Namespace for Service {
         self.lose()?;
         let path = request.into_inner().path;
         let file = self.find(&path)?;
-        Ok(Response::new(StatReply { entry: Some(entry(path, &file)) }))
+        Ok(Response::new(StatReply { entry: Some(entry(path, &file)), index: 0 }))
     }
 
     type ListStream = BoxStream<'static, Result<ListReply, Status>>;
@@ -162,7 +164,8 @@ impl Namespace for Service {
             .take(limit)
             .map(|(name, file)| entry(Bytes::copy_from_slice(name), file))
             .collect();
-        let mut pages: Vec<_> = entries.chunks(10).map(|page| Ok(ListReply { entries: page.to_vec() })).collect();
+        let mut pages: Vec<_> =
+            entries.chunks(10).map(|page| Ok(ListReply { entries: page.to_vec(), index: 0 })).collect();
         if pages.len() > 3 && self.lose().is_err() {
             pages.truncate(3);
             pages.push(Err(Status::unavailable("the connection broke")));
@@ -172,13 +175,15 @@ impl Namespace for Service {
 
     async fn open(&self, request: Request<OpenRequest>) -> Reply<OpenReply> {
         self.0.opens.fetch_add(1, Ordering::Relaxed);
-        let path = request.into_inner().path;
+        let OpenRequest { path, bound, .. } = request.into_inner();
+        self.0.bounds.lock().push(bound);
         let file = self.find(&path)?;
         Ok(Response::new(OpenReply {
             ticket: self.ticket(&file, &path),
             entry: Some(entry(path, &file)),
             ticket_expires_ms: 0,
             workers_epoch: self.0.epoch.load(Ordering::Relaxed),
+            index: self.0.index.load(Ordering::Relaxed),
         }))
     }
 
@@ -211,6 +216,10 @@ impl Namespace for Service {
 
     async fn renew_write(&self, request: Request<RenewWriteRequest>) -> Reply<RenewWriteReply> {
         let request = request.into_inner();
+        self.0.renewals.fetch_add(1, Ordering::Relaxed);
+        if self.0.renewals_hang.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         let mut writes = self.0.writes.lock();
         let write = writes.get_mut(&request.write).filter(|write| !write.lost);
         let write = write.ok_or_else(|| error(ErrorKind::NotFound, "the lease has ended"))?;
@@ -241,7 +250,13 @@ impl Namespace for Service {
             }
         };
         assert_eq!(content.len() as u64, request.length);
-        let file = FakeFile { inode: write.inode, version: 1, content: content.into(), block_size: 1 << 20 };
+        let file = FakeFile {
+            inode: write.inode,
+            version: 1,
+            content: content.into(),
+            block_size: 1 << 20,
+            tag: String::new(),
+        };
         // The log does not keep the path.
         let path = if repeated { Bytes::new() } else { write.path.clone() };
         let reply = entry(path, &file);
@@ -279,6 +294,29 @@ impl Namespace for Service {
     async fn set_attributes(&self, _: Request<SetAttributesRequest>) -> Reply<SetAttributesReply> {
         Err(Status::unimplemented("set_attributes"))
     }
+
+    async fn grant_direct_read(&self, request: Request<GrantDirectReadRequest>) -> Reply<GrantDirectReadReply> {
+        self.0.grants.fetch_add(1, Ordering::Relaxed);
+        let ticket = Ticket::verify(&request.into_inner().ticket, &[KEY]).unwrap();
+        if ticket.expires_ms < self.0.tickets_from.load(Ordering::Relaxed) {
+            return Err(error(ErrorKind::PermissionDenied, "the ticket has expired"));
+        }
+        let store = self.0.store.lock().clone();
+        let store = store.ok_or_else(|| error(ErrorKind::InvalidArgument, "clients must not read from the store"))?;
+        let directory = store.clone().into_os_string().into_encoded_bytes();
+        let way = match self.0.url.lock().clone() {
+            Some(url) => grant_direct_read_reply::Way::Http(DirectHttp { url, ..DirectHttp::default() }),
+            None => grant_direct_read_reply::Way::Directory(directory.into()),
+        };
+        Ok(Response::new(GrantDirectReadReply {
+            store: format!("file://{}", store.display()),
+            key: ticket.key.slice(1..),
+            length: ticket.length,
+            version_tag: ticket.version_tag,
+            lifetime_ms: 60_000,
+            way: Some(way),
+        }))
+    }
 }
 
 #[tonic::async_trait]
@@ -287,6 +325,7 @@ impl Cluster for Service {
         Ok(Response::new(WorkersReply {
             epoch: self.0.epoch.load(Ordering::Relaxed),
             workers: self.0.workers.lock().clone(),
+            settling: self.0.settling.load(Ordering::Relaxed),
         }))
     }
 

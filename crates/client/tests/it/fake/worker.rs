@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -20,6 +21,8 @@ pub enum Fault {
     None,
     /// The body stops after so many bytes, and nothing follows.
     Stall(usize),
+    /// After so many bytes the body comes byte by byte, for ever longer than anybody waits.
+    Trickle(usize),
     /// The connection is closed after so many bytes of the body.
     Reset(usize),
     /// The byte at this place of the body is another than the checksum was made of.
@@ -34,10 +37,11 @@ pub enum Fault {
     Short(usize),
     /// The part is stored, but the answer gets lost.
     LoseAnswer,
+    /// The part is stored after so long.
+    Slow(Duration),
 }
 
 pub struct FakeWorker {
-    pub address: String,
     pub reads: Arc<Mutex<Vec<ReadHead>>>,
     pub parts: Arc<Mutex<Vec<WritePartHead>>>,
     /// Applied to the next requests, one each.
@@ -61,12 +65,7 @@ impl FakeWorker {
     pub async fn start(id: u64, state: Arc<State>) -> FakeWorker {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        state.workers.lock().push(WorkerAddress {
-            worker: id,
-            data: address.clone(),
-            weight: 1,
-            ..WorkerAddress::default()
-        });
+        state.workers.lock().push(WorkerAddress { worker: id, data: address, weight: 1, ..WorkerAddress::default() });
         state.epoch.fetch_add(1, Ordering::Relaxed);
         let worker = Serving {
             state,
@@ -80,7 +79,6 @@ impl FakeWorker {
         let serving = Arc::new(Mutex::new(tokio::task::JoinSet::new()));
         let task = tokio::spawn(accept(listener, worker.clone(), serving.clone(), connections.clone()));
         FakeWorker {
-            address,
             reads: worker.reads,
             parts: worker.parts,
             faults: worker.faults,
@@ -194,7 +192,9 @@ impl Serving {
         fault: Fault,
     ) -> std::io::Result<bool> {
         let (stop, flip) = match fault {
-            Fault::Stall(at) | Fault::Reset(at) | Fault::Refuse(at, ..) | Fault::Short(at) => (at, None),
+            Fault::Stall(at) | Fault::Trickle(at) | Fault::Reset(at) | Fault::Refuse(at, ..) | Fault::Short(at) => {
+                (at, None)
+            }
             Fault::Flip(at) if !head.verify => (usize::MAX, Some(at)),
             Fault::FlipAlways(at) => (usize::MAX, Some(at)),
             Fault::Garbage => {
@@ -219,6 +219,12 @@ impl Serving {
             stream.write_all(&start).await?;
             let whole = matches!(fault, Fault::Short(_) | Fault::Refuse(..));
             stream.write_all(if whole { &bytes } else { &bytes[..cut] }).await?;
+            if matches!(fault, Fault::Trickle(_)) {
+                for byte in &bytes[cut..] {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    stream.write_all(&[*byte]).await?;
+                }
+            }
             at += frame.len();
             if at > stop && !whole {
                 break;
@@ -252,6 +258,7 @@ impl Serving {
             Fault::Stall(_) => std::future::pending().await,
             Fault::Reset(_) => return Ok(false),
             Fault::Refuse(_, kind, message) => return refuse(stream, request, kind, message).await,
+            Fault::Slow(time) => tokio::time::sleep(time).await,
             _ => {}
         }
         {
@@ -264,6 +271,7 @@ impl Serving {
                 true => write.whole = Some(body),
                 false => drop(write.parts.insert(head.number, body)),
             }
+            self.state.stored_parts.fetch_add(1, Ordering::Relaxed);
         }
         if matches!(fault, Fault::LoseAnswer) {
             return Ok(false);

@@ -13,7 +13,7 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -29,6 +29,8 @@ pub struct NearSide {
     pub files: Arc<Mutex<HashMap<FileId, Cached>>>,
     pub opens: Arc<AtomicUsize>,
     pub closes: Arc<Mutex<Vec<FileId>>>,
+    /// What clients said that they have read by themselves.
+    pub read_bytes: Arc<AtomicU64>,
     pub fills: Arc<Mutex<Vec<LocalFillHead>>>,
     /// Fills are answered, but nothing is cached.
     pub keeps_nothing: Arc<AtomicBool>,
@@ -54,6 +56,7 @@ struct Serving {
     files: Arc<Mutex<HashMap<FileId, Cached>>>,
     opens: Arc<AtomicUsize>,
     closes: Arc<Mutex<Vec<FileId>>>,
+    read_bytes: Arc<AtomicU64>,
     fills: Arc<Mutex<Vec<LocalFillHead>>>,
     keeps_nothing: Arc<AtomicBool>,
     silent: Arc<AtomicBool>,
@@ -78,6 +81,7 @@ impl NearSide {
             files: Arc::default(),
             opens: Arc::default(),
             closes: Arc::default(),
+            read_bytes: Arc::default(),
             fills: Arc::default(),
             keeps_nothing: Arc::default(),
             silent: Arc::default(),
@@ -98,6 +102,7 @@ impl NearSide {
             files: side.files,
             opens: side.opens,
             closes: side.closes,
+            read_bytes: side.read_bytes,
             fills: side.fills,
             keeps_nothing: side.keeps_nothing,
             silent: side.silent,
@@ -164,7 +169,10 @@ impl Serving {
                 }
                 Kind::LocalClose => {
                     let head: LocalCloseHead = decode_head(&head).unwrap();
-                    self.closes.lock().push(FileId { inode: InodeId(head.inode), version: head.version });
+                    self.read_bytes.fetch_add(head.read_bytes, Ordering::Relaxed);
+                    if head.inode != 0 {
+                        self.closes.lock().push(FileId { inode: InodeId(head.inode), version: head.version });
+                    }
                 }
                 other => panic!("{other:?}"),
             }

@@ -1,15 +1,13 @@
 //! The client against real masters and workers: every byte is compared, while parts of the cluster come and go.
 
-#![allow(clippy::unwrap_used)]
-
-mod real;
-
+use crate::real::{BLOCK, Cluster, PART, content, until};
+use forebay_base::ByteSize;
+use forebay_cache::{DirSettings, TierKind, TierSettings};
 use forebay_client::{
-    Client, CreateOptions, DeleteOptions, ErrorKind, MakeDirectoryOptions, OpenOptions, RenameOptions, StatOptions,
-    SyncMode, WriteType,
+    AttributeChanges, Client, CreateOptions, DeleteOptions, ErrorKind, MakeDirectoryOptions, OpenOptions, ReadType,
+    RenameOptions, StatOptions, SyncMode, WriteType, Xattr,
 };
 use futures::TryStreamExt;
-use real::{BLOCK, Cluster, PART, content, until};
 use std::time::Duration;
 
 async fn read(client: &Client, path: &str) -> Vec<u8> {
@@ -181,7 +179,7 @@ async fn a_worker_stops_in_the_middle_of_a_write() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_that_is_dropped_or_dies_leaves_nothing() {
-    let cluster = Cluster::start_with(2, Duration::from_secs(3)).await;
+    let cluster = Cluster::start_with(2, Duration::from_secs(3), |_| {}).await;
     let client = cluster.client().await;
     // One that lives longer than its lease, because it renews it.
     let mut slow = client.create("/m/slow", CreateOptions::default()).await.unwrap();
@@ -308,6 +306,76 @@ async fn load_location_and_free() {
     assert!(read(&client, "/m/a").await == expected);
 }
 
+/// Workers that take one load at a time make clients wait, and send none of them to a worker that is not the block's.
+#[tokio::test(flavor = "multi_thread")]
+async fn loads_wait_for_the_owner() {
+    let change = |settings: &mut forebay_worker::Settings| settings.limits.loads_max = 1;
+    let cluster = Cluster::start_with(2, Duration::from_secs(60), change).await;
+    let client = cluster.client().await;
+    let names = ["a", "bb", "ccc", "dddd"];
+    let mut loads = Vec::new();
+    for name in names {
+        cluster.put(name, 6 * BLOCK);
+        let load = client.load(format!("/m/{name}").as_str(), ..).await.unwrap();
+        loads.push(load.try_collect::<Vec<_>>());
+    }
+    futures::future::try_join_all(loads).await.unwrap();
+    for name in names {
+        let locations = client.location(format!("/m/{name}").as_str()).await.unwrap();
+        let lengths = locations.iter().flat_map(|location| &location.ranges).map(|range| range.length);
+        assert_eq!(lengths.sum::<u64>(), 6 * BLOCK as u64, "{name} is cached once: {locations:?}");
+    }
+    assert_eq!(cluster.fetched(), 4 * 6 * BLOCK as u64);
+}
+
+/// A small fast tier over a large slow one: what is read again and again moves up, unless the reader does not want that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_again_moves_to_the_fast_tier() {
+    let change = |settings: &mut forebay_worker::Settings| {
+        let home = settings.data_dir.parent().unwrap().to_owned();
+        let tier = |kind, name, mib| TierSettings {
+            kind,
+            dirs: vec![DirSettings { path: home.join(name), quota: ByteSize::mib(mib) }],
+        };
+        settings.cache.tiers = vec![tier(TierKind::Mem, "fast", 16), tier(TierKind::Hdd, "slow", 256)];
+    };
+    let cluster = Cluster::start_with(1, Duration::from_secs(60), change).await;
+    let client = cluster.client().await;
+    let names: Vec<String> = (0..20).map(|n| format!("f{}", "x".repeat(n))).collect();
+    for name in &names {
+        let expected = cluster.put(name, BLOCK);
+        assert!(read(&client, &format!("/m/{name}")).await == expected);
+    }
+    let in_slow = async |name: &str| {
+        let locations = client.location(format!("/m/{name}").as_str()).await.unwrap();
+        let ranges = locations.iter().flat_map(|location| &location.ranges);
+        ranges.filter(|range| range.tier == "HDD").map(|range| range.length).sum::<u64>()
+    };
+    let mut cold = None;
+    until("the slow tier has a file whole", async || {
+        for name in &names {
+            if in_slow(name).await == BLOCK as u64 {
+                cold = Some(name.clone());
+            }
+        }
+        cold.is_some()
+    })
+    .await;
+    let name = cold.unwrap();
+    let path = format!("/m/{name}");
+    let stays = OpenOptions { read_type: Some(ReadType::Cache), ..OpenOptions::default() };
+    for _ in 0..10 {
+        let file = client.open_with(path.as_str(), stays.clone()).await.unwrap();
+        file.read_at(0, BLOCK).await.unwrap();
+    }
+    assert_eq!(in_slow(&name).await, BLOCK as u64, "nobody asked for it");
+    until("it is in the fast tier", async || {
+        read(&client, &path).await;
+        in_slow(&name).await == 0
+    })
+    .await;
+}
+
 /// Descriptors stay good while the store needs their space, and when the worker has gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn descriptors_outlive_eviction_and_the_worker() {
@@ -385,4 +453,93 @@ async fn a_slow_store_is_waited_for() {
         cluster.store.clear_faults();
         client.free("/m/a").await.unwrap();
     }
+}
+
+/// Two hosts: one client reads through descriptors of a worker beside it, the other one knows workers by their connections alone. What one of them was
+/// told of, whether content or metadata, the other one sees in what it asks next.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_client_was_told_others_see() {
+    let cluster = Cluster::start(2).await;
+    let (here, there) = (cluster.near_client().await, cluster.client().await);
+    for (round, (writer, reader)) in [(&here, &there), (&there, &here), (&here, &there)].into_iter().enumerate() {
+        let expected = content(2 * BLOCK + round, round as u64);
+        let options = CreateOptions { overwrite: true, ..CreateOptions::default() };
+        write(writer, "/m/file", &expected, options).await.unwrap();
+        assert!(read(reader, "/m/file").await == expected, "round {round}: closed, and not read by the next opener");
+        let (old, new) = (format!("/m/d{round}"), format!("/m/e{round}"));
+        writer.make_directory(old.as_str(), MakeDirectoryOptions::default()).await.unwrap();
+        assert!(reader.stat(old.as_str()).await.unwrap().is_directory());
+        writer.rename(old.as_str(), new.as_str(), RenameOptions::default()).await.unwrap();
+        assert_eq!(reader.stat(old.as_str()).await.unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(reader.stat(new.as_str()).await.unwrap().is_directory());
+        writer.delete(new.as_str(), DeleteOptions::default()).await.unwrap();
+        assert_eq!(reader.stat(new.as_str()).await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+    // Under way at the same time: a reader never sees less than had been acknowledged when it asked, nor less than it has seen before.
+    let acknowledged = std::sync::atomic::AtomicU64::new(0);
+    let numbers = async {
+        for number in 1..=300 {
+            let mark = Xattr { name: "number".into(), value: number.to_string().into() };
+            let changes = AttributeChanges { set_xattrs: vec![mark], ..AttributeChanges::default() };
+            here.set_attributes("/m/file", changes).await.unwrap();
+            acknowledged.store(number, std::sync::atomic::Ordering::SeqCst);
+        }
+    };
+    let looks = async {
+        let mut seen = 0;
+        while seen < 300 {
+            let at_least = acknowledged.load(std::sync::atomic::Ordering::SeqCst).max(seen);
+            let options = StatOptions { with_xattrs: true, ..StatOptions::default() };
+            let entry = there.stat_with("/m/file", options).await.unwrap();
+            let number = entry.xattrs.iter().find(|xattr| xattr.name == "number");
+            seen = number.map_or(0, |xattr| String::from_utf8_lossy(&xattr.value).parse().unwrap());
+            assert!(seen >= at_least, "{seen} was seen after {at_least}");
+        }
+    };
+    tokio::join!(numbers, looks);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attributes_are_set_of_one_path_or_of_all_below_it() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client().await;
+    cluster.put("d/sub/a", 5);
+    cluster.put("d/b", 7);
+    let with_xattrs = || StatOptions { with_xattrs: true, ..StatOptions::default() };
+    let xattr = |name: &'static str, value: &'static str| Xattr { name: name.into(), value: value.into() };
+    let changes = AttributeChanges {
+        owner: Some("ada".to_owned()),
+        group: Some("engine".to_owned()),
+        mode: Some(0o2750),
+        modified: Some(forebay_base::TimestampMs(1_000)),
+        accessed: Some(forebay_base::TimestampMs(2_000)),
+        set_xattrs: vec![xattr("user.a", "1"), xattr("user.b", "2")],
+        ..AttributeChanges::default()
+    };
+    let told = client.set_attributes("/m/d/b", changes).await.unwrap();
+    let entry = client.stat_with("/m/d/b", with_xattrs()).await.unwrap();
+    assert_eq!(told, entry);
+    assert_eq!((entry.owner.as_str(), entry.group.as_str(), entry.mode, entry.length), ("ada", "engine", 0o2750, 7));
+    assert_eq!((entry.modified.0, entry.accessed.0), (1_000, 2_000));
+    assert_eq!(entry.xattrs, [xattr("user.a", "1"), xattr("user.b", "2")]);
+    // What is not named stays.
+    let changes = AttributeChanges {
+        remove_xattrs: vec!["user.a".into(), "user.none".into()],
+        set_xattrs: vec![xattr("user.b", "3")],
+        ..AttributeChanges::default()
+    };
+    client.set_attributes("/m/d/b", changes).await.unwrap();
+    let entry = client.stat_with("/m/d/b", with_xattrs()).await.unwrap();
+    assert_eq!((entry.xattrs, entry.owner.as_str(), entry.mode), (vec![xattr("user.b", "3")], "ada", 0o2750));
+    let changes = AttributeChanges { group: Some("all".to_owned()), recursive: true, ..AttributeChanges::default() };
+    client.set_attributes("/m/d", changes).await.unwrap();
+    for path in ["/m/d", "/m/d/b", "/m/d/sub", "/m/d/sub/a"] {
+        assert_eq!(client.stat(path).await.unwrap().group, "all", "{path}");
+    }
+    assert_eq!(client.stat("/m/d/b").await.unwrap().owner, "ada");
+    let bad = AttributeChanges { mode: Some(0o10000), ..AttributeChanges::default() };
+    let error = client.set_attributes("/m/d/b", bad).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    let error = client.set_attributes("/m/none", AttributeChanges::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
 }

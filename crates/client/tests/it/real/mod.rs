@@ -1,16 +1,14 @@
 //! A master and workers in this process, over a store in memory, and clients of them.
 
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
+#![allow(unreachable_pub)]
 
-#[path = "../content/mod.rs"]
-mod bytes_of_files;
-
+pub(crate) use crate::content::content;
 use bytes::Bytes;
-pub use bytes_of_files::content;
 use forebay_base::ByteSize;
 use forebay_cache::{DirSettings, TierKind, TierSettings};
 use forebay_client::{Client, ClientConfig, Deadlines, MountSpec};
 use forebay_master::{Master, RunningMaster};
+use forebay_testkit::scratch::Scratch;
 use forebay_ufs::memory::MemoryUfs;
 use forebay_worker::{RunningWorker, Worker};
 use std::net::SocketAddr;
@@ -22,29 +20,37 @@ pub const PART: usize = 1 << 20;
 pub const BLOCK: usize = 2 << 20;
 
 pub struct Cluster {
-    pub home: tempfile::TempDir,
     pub store: Arc<MemoryUfs>,
     pub master: Option<RunningMaster>,
     pub address: SocketAddr,
     pub workers: Vec<Option<RunningWorker>>,
     pub write_lease: Duration,
+    /// Changes the settings of each worker.
+    change: fn(&mut forebay_worker::Settings),
+    // Goes after those who write into it.
+    home: Scratch,
 }
 
 impl Cluster {
     /// One master and `workers` workers, with a store in memory mounted at `/m`.
     pub async fn start(workers: usize) -> Cluster {
-        Cluster::start_with(workers, Duration::from_secs(60)).await
+        Cluster::start_with(workers, Duration::from_secs(60), |_| {}).await
     }
 
-    pub async fn start_with(workers: usize, write_lease: Duration) -> Cluster {
+    pub async fn start_with(
+        workers: usize,
+        write_lease: Duration,
+        change: fn(&mut forebay_worker::Settings),
+    ) -> Cluster {
         let name = format!("client-{:016x}", rand::random::<u64>());
         let mut cluster = Cluster {
-            home: tempfile::tempdir().unwrap(),
             store: MemoryUfs::shared(&name),
             master: None,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             workers: Vec::new(),
             write_lease,
+            change,
+            home: Scratch::make().unwrap(),
         };
         cluster.start_master().await;
         for index in 0..workers {
@@ -101,6 +107,7 @@ impl Cluster {
         settings.limits.drain_timeout = Duration::from_millis(200);
         settings.limits.peer_connect_timeout = Duration::from_secs(10);
         settings.limits.peer_idle_timeout = Duration::from_secs(20);
+        (self.change)(&mut settings);
         let worker = Worker::start(settings).await.unwrap();
         until("the worker knows the cluster", async || worker.epoch() > 0).await;
         self.workers[index] = Some(worker);

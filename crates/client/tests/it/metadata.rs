@@ -1,10 +1,6 @@
 //! Metadata calls: retries, request ids, listings that are taken up again.
 
-#![allow(clippy::unwrap_used)]
-
-mod fake;
-
-use fake::FakeCluster;
+use crate::fake::FakeCluster;
 use forebay_client::{ErrorKind, ListOptions, MakeDirectoryOptions, Name};
 use futures::TryStreamExt;
 use std::sync::atomic::Ordering;

@@ -1,13 +1,8 @@
 //! Reading, with workers that fail in every way they can: every byte is compared, and no fault reaches the caller that another
 //! worker could mend.
 
-#![allow(clippy::unwrap_used)]
-
-#[macro_use]
-mod fake;
-
-use fake::worker::Fault;
-use fake::{FakeCluster, content};
+use crate::fake::worker::Fault;
+use crate::fake::{FakeCluster, content};
 use forebay_base::ByteSize;
 use forebay_client::{ClientConfig, ErrorKind, File};
 use futures::TryStreamExt;
@@ -75,11 +70,40 @@ async fn blocks_are_read_at_their_owners_and_connections_are_used_again() {
     assert_eq!(before, after);
 }
 
+/// The workers call a new leader within seconds; until then it knows of none, and blocks stay where they are.
+#[tokio::test]
+async fn a_new_leader_that_knows_no_worker_yet_moves_no_block() {
+    let cluster = FakeCluster::start(3).await;
+    let expected = cluster.put("/a", 32 * BLOCK as usize, BLOCK);
+    let client = cluster.client().await;
+    let read = async || {
+        let before = cluster.reads();
+        let file = client.open("/a").await.unwrap();
+        same!(file.read_at(0, expected.len()).await.unwrap(), expected);
+        cluster.reads().iter().zip(before).map(|(after, before)| after - before).collect::<Vec<_>>()
+    };
+    let placed = read().await;
+    let all = std::mem::take(&mut *cluster.state.workers.lock());
+    cluster.state.settling.store(true, Ordering::Relaxed);
+    cluster.state.epoch.fetch_add(10, Ordering::Relaxed);
+    assert_eq!(read().await, placed);
+    // One has called, two are dead.
+    cluster.state.workers.lock().push(all[1].clone());
+    cluster.state.epoch.fetch_add(1, Ordering::Relaxed);
+    assert_eq!(read().await, placed);
+    cluster.state.settling.store(false, Ordering::Relaxed);
+    cluster.state.epoch.fetch_add(1, Ordering::Relaxed);
+    let after = read().await;
+    assert!(after[0] == 0 && after[1] > placed[1] && after[2] == 0, "{after:?}");
+}
+
 #[tokio::test]
 async fn a_fault_of_the_first_worker_is_no_error() {
     let faults = [
         Fault::Stall(0),
         Fault::Stall(100_001),
+        Fault::Trickle(0),
+        Fault::Trickle(100_001),
         Fault::Reset(0),
         Fault::Reset(70_000),
         Fault::Flip(50_000),
@@ -154,7 +178,7 @@ async fn a_dead_worker_is_avoided_and_asked_again_later() {
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     // It comes back under another address, with a newer list of workers.
     cluster.state.workers.lock().remove(0);
-    cluster.workers[0] = fake::worker::FakeWorker::start(1, cluster.state.clone()).await;
+    cluster.workers[0] = crate::fake::worker::FakeWorker::start(1, cluster.state.clone()).await;
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while cluster.workers[0].reads.lock().is_empty() {
         let reopened = cluster.client().await.open("/a").await.unwrap();
@@ -220,6 +244,51 @@ async fn expired_tickets_are_renewed_without_a_word() {
     cluster.state.tickets_from.store(opens + 1, Ordering::Relaxed);
     same!(file.read_at(0, expected.len()).await.unwrap(), expected);
     assert_eq!(cluster.state.opens.load(Ordering::Relaxed), opens + 1, "one open for all blocks");
+}
+
+/// Where old answers are allowed, what was seen once is the oldest that may come; and what is dropped or loaded is what is there now.
+#[tokio::test]
+async fn what_a_renewal_has_seen_is_remembered_and_what_is_dropped_is_no_old_version() {
+    let cluster = FakeCluster::start(1).await;
+    let expected = cluster.put("/a", 8 * BLOCK as usize, BLOCK);
+    let config = ClientConfig { max_staleness: Duration::from_secs(3600), ..cluster.config() };
+    let client = forebay_client::Client::connect(config).await.unwrap();
+    let last_bound = || cluster.state.bounds.lock().last().copied().flatten();
+    let file = client.open("/a").await.unwrap();
+    assert_eq!(last_bound().map(|bound| bound.seen_index), Some(0));
+    cluster.state.index.store(7, Ordering::Relaxed);
+    cluster.state.tickets_from.store(cluster.state.opens.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    same!(file.read_at(0, expected.len()).await.unwrap(), expected);
+    assert_eq!(last_bound(), None, "the renewal asks who leads");
+    client.open("/a").await.unwrap();
+    assert_eq!(last_bound().map(|bound| bound.seen_index), Some(7));
+
+    // The workers here can do neither; the question is who is asked for the version.
+    let _ = client.free("/a").await;
+    assert_eq!(last_bound(), None);
+    client.open("/a").await.unwrap();
+    assert!(last_bound().is_some());
+    let _ = client.load("/a", ..).await;
+    assert_eq!(last_bound(), None);
+}
+
+#[tokio::test]
+async fn deadlines_without_an_end_are_deadlines() {
+    let cluster = FakeCluster::start(1).await;
+    let expected = cluster.put("/d/a", 3 * BLOCK as usize, BLOCK);
+    let config = cluster.config();
+    let deadlines = forebay_client::Deadlines {
+        connect: Duration::MAX,
+        metadata: Duration::MAX,
+        read: Duration::MAX,
+        write: Duration::MAX,
+        ..config.deadlines
+    };
+    let client = forebay_client::Client::connect(ClientConfig { deadlines, ..config }).await.unwrap();
+    same!(client.open("/d/a").await.unwrap().read_at(0, expected.len()).await.unwrap(), expected);
+    let listed: Vec<_> = client.list("/d").unwrap().try_collect().await.unwrap();
+    assert_eq!(listed.len(), 1);
+    client.make_directory("/e", forebay_client::MakeDirectoryOptions::default()).await.unwrap();
 }
 
 #[tokio::test]
@@ -368,6 +437,27 @@ async fn the_reader_seeks_and_reads() {
     assert_eq!(reader.seek(std::io::SeekFrom::End(-10)).await.unwrap(), 4_999_990);
     assert_eq!(reader.seek(std::io::SeekFrom::Current(-5)).await.unwrap(), 4_999_985);
     assert!(reader.seek(std::io::SeekFrom::Current(-5_000_000)).await.is_err());
+}
+
+/// Programs that read again after an error must not take a cut file for a whole one.
+#[tokio::test]
+async fn a_reader_that_failed_is_not_at_the_end() {
+    let cluster = FakeCluster::start(2).await;
+    let expected = cluster.put("/a", 20_000_000, 4 << 20);
+    let mut reader = cluster.client().await.open("/a").await.unwrap().reader();
+    let mut got = vec![0; 100_000];
+    reader.read_exact(&mut got).await.unwrap();
+    for worker in &cluster.workers {
+        *worker.always.lock() = Fault::Refuse(0, ErrorKind::Internal, "a defect");
+    }
+    reader.read_to_end(&mut got).await.unwrap_err();
+    assert!(got.len() < expected.len());
+    reader.read(&mut [0; 10]).await.unwrap_err();
+    for worker in &cluster.workers {
+        *worker.always.lock() = Fault::None;
+    }
+    reader.read_to_end(&mut got).await.unwrap();
+    assert!(got == expected);
 }
 
 #[tokio::test]

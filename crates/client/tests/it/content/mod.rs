@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 /// `length` bytes from a seed (xorshift).
-pub fn content(length: usize, seed: u64) -> Bytes {
+pub(crate) fn content(length: usize, seed: u64) -> Bytes {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut out = Vec::with_capacity(length + 8);
     while out.len() < length {

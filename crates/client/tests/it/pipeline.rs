@@ -1,7 +1,5 @@
 //! Metadata calls over one stream to the master: what goes over it, and what becomes of calls when it breaks.
 
-#![allow(clippy::unwrap_used)]
-
 use forebay_client::{Client, ClientConfig, Deadlines, ErrorKind, MakeDirectoryOptions};
 use forebay_proto::error::WireError;
 use forebay_proto::v1::answer::Outcome;
@@ -39,7 +37,7 @@ impl Pipeline for Service {
 #[tonic::async_trait]
 impl Cluster for Service {
     async fn workers(&self, _: Request<WorkersRequest>) -> Result<Response<WorkersReply>, Status> {
-        Ok(Response::new(WorkersReply { epoch: 1, workers: Vec::new() }))
+        Ok(Response::new(WorkersReply { epoch: 1, ..WorkersReply::default() }))
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
@@ -110,7 +108,7 @@ impl Served {
 
 fn file(length: u64) -> Outcome {
     let entry = Entry { inode: 7, path: "/f".into(), length, complete: true, ..Entry::default() };
-    Outcome::Stat(StatReply { entry: Some(entry) })
+    Outcome::Stat(StatReply { entry: Some(entry), index: 0 })
 }
 
 fn stat_length(call: &Call) -> u64 {

@@ -1,33 +1,23 @@
 //! A cluster in this process that speaks the real protocols and fails on demand: stalls in the middle of a body, sends wrong bytes,
 //! breaks connections, refuses tickets. What a real worker does right is tested against a real one.
 
-// Each test file uses its share of this.
-#![allow(dead_code, unused_macros, unreachable_pub, missing_docs, clippy::unwrap_used)]
+#![allow(unreachable_pub)]
 
-/// Compares bytes; a failure does not print them all.
-macro_rules! same {
-    ($got:expr, $expected:expr) => {
-        same!($got, $expected, "other bytes were read")
-    };
-    ($got:expr, $expected:expr, $($message:tt)*) => {
-        assert!($got == $expected, $($message)*)
-    };
-}
-
-#[path = "../content/mod.rs"]
-mod bytes_of_files;
 pub mod master;
 pub mod near;
 pub mod worker;
 
+pub(crate) use crate::content::content;
 use bytes::Bytes;
-pub use bytes_of_files::content;
 use forebay_client::{Client, ClientConfig, Deadlines};
 use forebay_proto::ticket::Ticket;
+use forebay_ufs::Ufs;
+use forebay_ufs::local::LocalUfs;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use worker::FakeWorker;
 
@@ -41,6 +31,8 @@ pub struct FakeFile {
     pub version: u64,
     pub content: Bytes,
     pub block_size: u64,
+    /// Its mark in the store that clients may read themselves.
+    pub tag: String,
 }
 
 /// A write under way.
@@ -62,11 +54,18 @@ pub struct State {
     pub writes: Mutex<HashMap<u64, FakeWrite>>,
     pub workers: Mutex<Vec<forebay_proto::v1::WorkerAddress>>,
     pub epoch: AtomicU64,
+    /// The master leads since a moment.
+    pub settling: AtomicBool,
     pub next: AtomicU64,
     pub opens: AtomicU64,
+    /// How old the answers of these might be.
+    pub bounds: Mutex<Vec<Option<forebay_proto::v1::ReadBound>>>,
+    /// Of the log, in answers to them.
+    pub index: AtomicU64,
     /// Tickets of before this number of opens are refused.
     pub tickets_from: AtomicU64,
     pub abandoned: AtomicU64,
+    pub stored_parts: AtomicU64,
     /// (client, sequence) of each mutation, in order of arrival.
     pub mutations: Mutex<Vec<forebay_proto::v1::RequestMeta>>,
     /// How many of the next calls to the master fail as unavailable, after they took effect.
@@ -75,6 +74,16 @@ pub struct State {
     /// 0: as many as one likes.
     pub parts_max: AtomicU32,
     pub lease_ms: AtomicU64,
+    /// How often clients renewed writes.
+    pub renewals: AtomicU64,
+    /// They get no answer.
+    pub renewals_hang: AtomicBool,
+    /// Where files lie that clients may read themselves; none: they may not.
+    pub store: Mutex<Option<PathBuf>>,
+    /// By which URL clients read it, whatever it is; none: as files.
+    pub url: Mutex<Option<String>>,
+    /// How often clients asked for the right to.
+    pub grants: AtomicU64,
 }
 
 pub struct FakeCluster {
@@ -134,8 +143,21 @@ impl FakeCluster {
             version: old.map_or(1, |old| old.version + 1),
             content,
             block_size,
+            tag: String::new(),
         };
         files.insert(Bytes::copy_from_slice(path.as_bytes()), file);
+    }
+
+    /// As [`put`](FakeCluster::put), in a directory from which clients may read it themselves.
+    pub async fn put_in(&self, store: &Path, path: &str, length: usize, seed: u64) -> Bytes {
+        let content = content(length, seed);
+        let key = path.trim_start_matches('/');
+        std::fs::write(store.join(key), &content).unwrap();
+        self.put_bytes(path, content.clone(), 256 << 10);
+        let stat = LocalUfs::new(store).stat(key.as_bytes()).await.unwrap().unwrap();
+        self.state.files.lock().get_mut(path.as_bytes()).unwrap().tag = stat.tag.0;
+        *self.state.store.lock() = Some(store.to_owned());
+        content
     }
 
     /// How many `Read` requests each worker got.
