@@ -59,6 +59,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         mounts: vec![WorkerMount { mount: 1, spec: Some(MountSpec::default()) }],
         ticket_keys: vec![Bytes::from_static(KEY)],
         heartbeat_ms: 0,
+        settling: false,
     });
     let mut client = Client::connect(worker.addresses().data, ticket)?;
     let cold = Instant::now();

@@ -1,5 +1,6 @@
 //! The control plane: what clients ask of a worker beside bytes.
 
+use crate::disk_threads::Disk;
 use crate::error::RequestError;
 use crate::fetch::fill::Fill;
 use crate::file::TicketFile;
@@ -7,16 +8,17 @@ use crate::node::Node;
 use forebay_cache::{Access, Run};
 use forebay_proto::v1::worker_control_server::{WorkerControl, WorkerControlServer};
 use forebay_proto::v1::{CachedRange, FreeReply, FreeRequest, LoadReply, LoadRequest, LocationReply, LocationRequest};
-use futures::StreamExt;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+/// Connections at a time: each costs a descriptor and some 10 KiB, and only loads and the operator's questions come here.
+const CONNECTIONS_MAX: usize = 4096;
 /// How often a load says how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// A reply lists this many ranges at most; a file in more pieces is shown up to there.
@@ -28,12 +30,7 @@ const LOCATION_STEP: u64 = 1 << 30;
 pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener) {
     let stop = node.stop.clone();
     let service = WorkerControlServer::new(Control { node });
-    let incoming = TcpListenerStream::new(listener).map(|accepted| {
-        accepted.inspect(|stream| {
-            // Only slower without it.
-            let _ = stream.set_nodelay(true);
-        })
-    });
+    let incoming = forebay_proto::connections::accept(listener, "worker control", CONNECTIONS_MAX);
     let served = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_service(service)
@@ -56,6 +53,13 @@ impl Control {
     }
 }
 
+impl Control {
+    /// Asks the page store on a thread that may wait. How long that may take is the caller's to say.
+    async fn at_disk<T: Send + 'static>(&self, call: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+        self.node.disks.run_to_end(Disk::Any, call).await.map_err(|error| status(error.into()))
+    }
+}
+
 fn status(error: RequestError) -> Status {
     error.wire().into()
 }
@@ -69,8 +73,9 @@ impl WorkerControl for Control {
         let request = request.into_inner();
         let file = self.file(&request.ticket).await?;
         let place = self.node.loads.clone().try_acquire_owned().map_err(|_| {
-            let what = "the worker has as many loads as it may have; try again later";
-            status(RequestError::Unavailable(what.into()))
+            forebay_proto::error::busy(
+                "the worker has as many loads as it may have (worker.loads_max); try again later",
+            )
         })?;
         let length = match request.length {
             0 => u64::MAX,
@@ -97,7 +102,7 @@ impl WorkerControl for Control {
     async fn free(&self, request: Request<FreeRequest>) -> Result<Response<FreeReply>, Status> {
         let file = self.file(&request.into_inner().ticket).await?;
         let pages = self.node.pages.clone();
-        let freed = on_waiting_thread(move || {
+        let freed = self.at_disk(move || {
             let cached = pages.cached_ranges(file.id, file.meta);
             pages.drop_file(file.id);
             cached.iter().map(|range| range.end - range.start).sum()
@@ -109,7 +114,7 @@ impl WorkerControl for Control {
     async fn location(&self, request: Request<LocationRequest>) -> Result<Response<LocationReply>, Status> {
         let file = self.file(&request.into_inner().ticket).await?;
         let pages = self.node.pages.clone();
-        let ranges = on_waiting_thread(move || locate(&pages, &file)).await?;
+        let ranges = self.at_disk(move || locate(&pages, &file)).await?;
         Ok(Response::new(LocationReply { ranges }))
     }
 }
@@ -120,13 +125,15 @@ async fn load(
     range: Range<u64>,
     progress: &mpsc::Sender<Result<LoadReply, Status>>,
 ) -> Result<(), RequestError> {
+    let evicted = node.pages.counts().evicted_bytes;
     let mut fill = Fill::new(node, file, range);
     let mut told = Instant::now();
     loop {
         let more = fill.step().await?;
         if !more || told.elapsed() >= PROGRESS_INTERVAL {
             told = Instant::now();
-            let reply = LoadReply { loaded: fill.hit + fill.missed, fetched: fill.missed };
+            let pressed = crate::status::is_pressed(&node.pages, evicted);
+            let reply = LoadReply { loaded: fill.hit + fill.missed, fetched: fill.missed, pressed };
             // A caller that is gone is noticed by ours.
             let _ = progress.send(Ok(reply)).await;
         }
@@ -161,10 +168,4 @@ fn locate(pages: &forebay_cache::PageStore, file: &TicketFile) -> Vec<CachedRang
         }
     }
     found
-}
-
-async fn on_waiting_thread<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
-    tokio::task::spawn_blocking(call)
-        .await
-        .map_err(|_| status(RequestError::Internal("asking the page store panicked".into())))
 }

@@ -1,5 +1,7 @@
 //! The data plane's server: connections ([`server`]), requests ([`read`], [`write_part`], [`local`]) and what they stand on.
 
+pub(crate) mod buffers;
+pub(crate) mod caching;
 pub(crate) mod local;
 pub(crate) mod read;
 pub(crate) mod reply;

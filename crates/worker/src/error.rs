@@ -72,6 +72,9 @@ pub(crate) enum RequestError {
     /// What came over the wire is not what was sent.
     #[error("{0} arrived damaged: its checksum does not match")]
     DamagedInTransit(String),
+    /// Nothing can make room for what is to be cached.
+    #[error("the cache has no space for the range; it can be read, not kept")]
+    NoSpace,
     /// We cannot just now.
     #[error("{0}")]
     Unavailable(String),
@@ -89,9 +92,10 @@ impl RequestError {
             // The ticket said that the file is there: what the master knows is out of date.
             RequestError::Store(UfsError::NotFound(_)) => ErrorKind::Conflict,
             RequestError::Store(error) => error.kind(),
-            RequestError::UnknownMount(_) | RequestError::DamagedInTransit(_) | RequestError::Unavailable(_) => {
-                ErrorKind::Unavailable
-            }
+            RequestError::UnknownMount(_)
+            | RequestError::DamagedInTransit(_)
+            | RequestError::NoSpace
+            | RequestError::Unavailable(_) => ErrorKind::Unavailable,
             RequestError::Internal(_) => ErrorKind::Internal,
         }
     }
@@ -102,6 +106,9 @@ impl RequestError {
             RequestError::Store(error) => error.hint(),
             RequestError::UnknownMount(_) => "retry: the masters tell workers of new mounts soon",
             RequestError::DamagedInTransit(_) => "send it again",
+            RequestError::NoSpace => {
+                "raise the quotas of worker.tiers, look whether other data fills their disks (forebay status), or load less at the same time (--parallel)"
+            }
             _ => "",
         }
     }

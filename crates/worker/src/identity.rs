@@ -1,9 +1,11 @@
 //! Who this worker is: an id kept in its directory, and the host it runs on.
 
 use crate::error::StartError;
-use forebay_base::WorkerId;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use forebay_base::data_dir::write_whole;
+use forebay_base::{ErrorKind, WorkerId};
+use forebay_proto::error::{self, WireError};
+use std::fs;
+use std::io;
 use std::path::Path;
 
 const ID_FILE: &str = "worker-id";
@@ -13,7 +15,7 @@ const CLUSTER_FILE: &str = "cluster-id";
 pub(crate) fn worker_id(data_dir: &Path) -> Result<WorkerId, StartError> {
     let path = data_dir.join(ID_FILE);
     let at = |source| StartError::DataDir { path: path.clone(), source };
-    fs::create_dir_all(data_dir).map_err(at)?;
+    forebay_base::data_dir::create_private(data_dir).map_err(at)?;
     match fs::read_to_string(&path) {
         Ok(text) => parse(&text).ok_or_else(|| {
             at(io::Error::new(
@@ -23,7 +25,7 @@ pub(crate) fn worker_id(data_dir: &Path) -> Result<WorkerId, StartError> {
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let id = draw().map_err(at)?;
-            keep(data_dir, id).map_err(at)?;
+            keep(data_dir, ID_FILE, &format!("{:016x}", id.0)).map_err(at)?;
             Ok(id)
         }
         Err(error) => Err(at(error)),
@@ -36,33 +38,41 @@ fn parse(text: &str) -> Option<WorkerId> {
     (digits.len() == 16 && id != 0).then_some(WorkerId(id))
 }
 
-fn keep(data_dir: &Path, id: WorkerId) -> io::Result<()> {
-    write_whole(data_dir, ID_FILE, &format!("{:016x}", id.0))
+fn keep(data_dir: &Path, name: &str, text: &str) -> io::Result<()> {
+    write_whole(&data_dir.join(name), format!("{text}\n").as_bytes(), 0o644)
 }
 
-/// Written aside, synced and renamed, so that a crash leaves the whole text or none.
-fn write_whole(data_dir: &Path, name: &str, text: &str) -> io::Result<()> {
-    let aside = data_dir.join(format!("{name}.new"));
-    let mut file = File::create(&aside)?;
-    writeln!(file, "{text}")?;
-    file.sync_all()?;
-    fs::rename(&aside, data_dir.join(name))?;
-    File::open(data_dir)?.sync_all()
+/// The cluster that the cache belongs to; empty if it has joined none yet.
+pub(crate) fn cluster(data_dir: &Path) -> Result<String, WireError> {
+    let path = data_dir.join(CLUSTER_FILE);
+    match fs::read_to_string(&path) {
+        Ok(known) if known.trim_end().is_empty() => {
+            let message = format!("{} names no cluster", path.display());
+            Err(WireError::new(ErrorKind::Corrupt, message).with_hint(
+                "stop the worker, empty its data directory and the directories of its tiers, and start it again",
+            ))
+        }
+        Ok(known) => Ok(known.trim_end().to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(WireError::new(ErrorKind::Internal, format!("cannot read {}: {error}", path.display()))),
+    }
 }
 
 /// Checks that the cache belongs to `cluster`, and keeps its id at the first call.
 ///
 /// Cached pages are named by inode and version, which another cluster gives to other files: its clients would be served wrong bytes
 /// with right checksums.
-pub(crate) fn check_cluster(data_dir: &Path, cluster: &str) -> io::Result<()> {
-    match fs::read_to_string(data_dir.join(CLUSTER_FILE)) {
-        Ok(known) if known.trim_end() == cluster => Ok(()),
-        Ok(known) => Err(io::Error::other(format!(
-            "this worker's cache belongs to cluster {}, the masters are cluster {cluster}: stop the worker, empty its data directory and the directories of its tiers, and start it again",
-            known.trim_end()
-        ))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => write_whole(data_dir, CLUSTER_FILE, cluster),
-        Err(error) => Err(error),
+pub(crate) fn check_cluster(data_dir: &Path, cluster: &str) -> Result<(), WireError> {
+    let known = self::cluster(data_dir)?;
+    if known.is_empty() {
+        return keep(data_dir, CLUSTER_FILE, cluster).map_err(|error| {
+            let path = data_dir.join(CLUSTER_FILE);
+            WireError::new(ErrorKind::Internal, format!("cannot write {}: {error}", path.display()))
+        });
+    }
+    match known == cluster {
+        true => Ok(()),
+        false => Err(error::other_cluster(&known, cluster)),
     }
 }
 
@@ -92,8 +102,13 @@ mod tests {
     #[test]
     fn a_cache_belongs_to_one_cluster() {
         let dir = tempfile::tempdir().unwrap();
+        assert_eq!(super::cluster(dir.path()).unwrap(), "");
         super::check_cluster(dir.path(), "one").unwrap();
         super::check_cluster(dir.path(), "one").unwrap();
+        assert_eq!(super::cluster(dir.path()).unwrap(), "one");
+        std::fs::write(dir.path().join(super::CLUSTER_FILE), "").unwrap();
+        super::check_cluster(dir.path(), "one").unwrap_err();
+        std::fs::write(dir.path().join(super::CLUSTER_FILE), "one\n").unwrap();
         let error = super::check_cluster(dir.path(), "two").unwrap_err().to_string();
         assert!(error.contains("cluster one") && error.contains("cluster two"), "{error}");
     }

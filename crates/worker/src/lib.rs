@@ -12,6 +12,7 @@
 
 mod control;
 mod data;
+mod disk_threads;
 mod error;
 mod fetch;
 mod file;

@@ -1,8 +1,29 @@
 //! The names of what a worker counts.
 
+use forebay_base::ErrorKind;
+
+/// Has all metrics shown from the start, at zero, with each value that their labels can have.
+pub(crate) fn register() {
+    for kind in ErrorKind::ALL {
+        ::metrics::counter!(REQUEST_FAILURES, "kind" => kind.as_str()).increment(0);
+    }
+    for (name, kind, ..) in ALL.iter().filter(|(name, ..)| *name != REQUEST_FAILURES) {
+        match *kind {
+            "counter" => ::metrics::counter!(*name).increment(0),
+            "gauge" => ::metrics::gauge!(*name).increment(0.0),
+            _ => drop(::metrics::histogram!(*name)),
+        }
+    }
+}
+
 /// Every metric of this crate: name, kind, unit, what it says.
 pub const ALL: &[(&str, &str, &str, &str)] = &[
-    (READ_HIT_BYTES, "counter", "bytes", "Bytes served to readers that were cached when they asked"),
+    (
+        READ_HIT_BYTES,
+        "counter",
+        "bytes",
+        "Bytes served to readers that were cached when they asked, or that clients on this host read without asking",
+    ),
     (READ_MISS_BYTES, "counter", "bytes", "Bytes that readers had to wait for"),
     (STORE_READ_BYTES, "counter", "bytes", "Bytes received from under stores"),
     (STORE_READS, "counter", "requests", "Ranged reads sent to under stores"),
@@ -26,6 +47,12 @@ pub const ALL: &[(&str, &str, &str, &str)] = &[
         "pages",
         "Cached pages that did not match their checksums and were dropped while serving",
     ),
+    (
+        DISK_TIMEOUTS,
+        "counter",
+        "requests",
+        "Reads that a disk of the cache did not answer in time, and that went past the cache",
+    ),
     (WRITE_BYTES, "counter", "bytes", "Bytes of parts that were stored"),
     (WRITE_FAILURES, "counter", "parts", "Parts that could not be stored"),
     (READ_SECONDS, "histogram", "seconds", "From the request of a range to the last byte handed to the kernel"),
@@ -34,6 +61,12 @@ pub const ALL: &[(&str, &str, &str, &str)] = &[
     (CONNECTIONS_REFUSED, "counter", "connections", "Data connections refused at the bound"),
     (REQUEST_FAILURES, "counter", "requests", "Requests answered with an error, by kind"),
     (FETCHES, "gauge", "fetches", "Fetches under way"),
+    (
+        KNOWN_WORKERS,
+        "gauge",
+        "workers",
+        "Workers that this one knows of, itself included: whose blocks are whose follows from them",
+    ),
     (HEARTBEAT_FAILURES, "counter", "calls", "Calls to the masters that failed"),
 ];
 
@@ -56,6 +89,8 @@ pub const READ_THROUGH_BYTES: &str = "forebay_worker_read_through_bytes_total";
 /// See [`ALL`].
 pub const DAMAGED_PAGES: &str = "forebay_worker_damaged_pages_total";
 /// See [`ALL`].
+pub const DISK_TIMEOUTS: &str = "forebay_worker_disk_timeouts_total";
+/// See [`ALL`].
 pub const WRITE_BYTES: &str = "forebay_worker_write_bytes_total";
 /// See [`ALL`].
 pub const WRITE_FAILURES: &str = "forebay_worker_write_failures_total";
@@ -71,5 +106,7 @@ pub const CONNECTIONS_REFUSED: &str = "forebay_worker_connections_refused_total"
 pub const REQUEST_FAILURES: &str = "forebay_worker_request_failures_total";
 /// See [`ALL`].
 pub const FETCHES: &str = "forebay_worker_fetches";
+/// See [`ALL`].
+pub const KNOWN_WORKERS: &str = "forebay_worker_known_workers";
 /// See [`ALL`].
 pub const HEARTBEAT_FAILURES: &str = "forebay_worker_heartbeat_failures_total";

@@ -1,8 +1,11 @@
 //! What all parts of one worker share.
 
+use crate::data::buffers::Buffers;
+use crate::disk_threads::DiskThreads;
 use crate::error::RequestError;
 use crate::fetch::flight::Flights;
 use crate::file::TicketFile;
+use crate::metrics as names;
 use crate::peer::Peers;
 use crate::settings::{Limits, Settings};
 use crate::status::Counters;
@@ -10,7 +13,7 @@ use crate::stores::Stores;
 use crate::tickets::Tickets;
 use crate::view::View;
 use bytes::Bytes;
-use forebay_base::WorkerId;
+use forebay_base::{ByteSize, WorkerId};
 use forebay_cache::PageStore;
 use forebay_proto::ticket::TicketError;
 use forebay_proto::v1::ClusterView;
@@ -27,6 +30,10 @@ const NEWS_WAIT: Duration = Duration::from_secs(2);
 /// Requests do not wait for news more often than this: who sends bad tickets shall not make us call the masters all the time.
 const NEWS_PAUSE: Duration = Duration::from_secs(1);
 
+/// What is fetched ahead of one reader takes at most one in so many of the cache's bytes. Eviction leaves what is new a tenth of them when the rest
+/// is read again and again: a reader shall find there what was fetched for it.
+const AHEAD_SHARE: u64 = 20;
+
 /// The worker, as its parts see it.
 pub(crate) struct Node {
     pub(crate) id: WorkerId,
@@ -35,6 +42,10 @@ pub(crate) struct Node {
     pub(crate) view: View,
     pub(crate) stores: Stores,
     pub(crate) counters: Counters,
+    /// The memory of bodies.
+    pub(crate) buffers: Arc<Buffers>,
+    /// The threads that wait for disks.
+    pub(crate) disks: Arc<DiskThreads>,
     /// The pages under way.
     pub(crate) flights: Flights,
     /// The other workers.
@@ -45,8 +56,10 @@ pub(crate) struct Node {
     pub(crate) loads: Arc<Semaphore>,
     /// Fetches at one time.
     pub(crate) gets: Arc<Semaphore>,
-    /// Memory of requests: parts being written, reads past the cache, cold pages on their way out. In permits of [`permits_for`].
+    /// Memory of requests: parts being written, reads past the cache. In permits of [`permits_for`].
     pub(crate) memory: Arc<Semaphore>,
+    /// Memory of cached bytes on their way from a disk to their reader. Apart from that of requests, which a store may hold for as long as it likes.
+    pub(crate) send_memory: Arc<Semaphore>,
     /// Memory of fetches. Apart from that of requests, since requests wait for fetches.
     pub(crate) fetch_memory: Arc<Semaphore>,
     /// All permits of [`Node::fetch_memory`].
@@ -68,11 +81,15 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(id: WorkerId, settings: &Settings, pages: PageStore) -> Node {
-        let limits = settings.limits.clone();
+        let limits = within_cache(settings.limits.clone(), &pages);
         let half_of_memory = half_of_memory(&limits);
+        let store = pages.clone();
+        let disks = DiskThreads::new(pages.status().len(), limits.disk_patience, move |dir| store.is_in_use(dir));
         Node {
             id,
             pages,
+            buffers: Arc::default(),
+            disks: Arc::new(disks),
             view: View::new(id, limits.previous_owner_period),
             stores: Stores::new(settings.stores.clone()),
             counters: Counters::default(),
@@ -82,6 +99,7 @@ impl Node {
             loads: Arc::new(Semaphore::new(limits.loads_max)),
             gets: Arc::new(Semaphore::new(limits.gets_max)),
             memory: Arc::new(Semaphore::new(half_of_memory as usize)),
+            send_memory: Arc::new(Semaphore::new(permits_for(SEND_MEMORY) as usize)),
             fetch_memory: Arc::new(Semaphore::new(half_of_memory as usize)),
             fetch_permits_max: half_of_memory,
             stop: CancellationToken::new(),
@@ -103,9 +121,19 @@ impl Node {
         self.stores.set_mounts(&view.mounts);
         let now = self.view.now();
         self.peers.retain(|worker| now.address(worker).is_some());
+        metrics::gauge!(names::KNOWN_WORKERS).set(view.workers.len() as f64);
         self.heartbeat_ms.store(view.heartbeat_ms, Relaxed);
         self.news.send_modify(|count| *count += 1);
         tracing::debug!(epoch = view.epoch, workers = view.workers.len(), mounts = view.mounts.len(), "cluster view");
+    }
+
+    /// Looks after threads that a disk does not let go, until the worker stops.
+    pub(crate) async fn watch_disks(self: Arc<Node>) {
+        let patience = self.disks.patience();
+        while tokio::time::timeout(patience / 4, self.stop.cancelled()).await.is_err() {
+            self.disks.find_lost();
+            self.flights.give_up_stuck_writes(patience);
+        }
     }
 
     pub(crate) fn heartbeat_interval(&self) -> Duration {
@@ -153,6 +181,16 @@ impl Node {
 
 /// Permits count KiB, since a semaphore's permits are u32 where they are taken together.
 const MEMORY_PERMIT: u64 = 1 << 10;
+
+/// Cached bytes on their way from a disk to their reader: 256 of the largest that are copied ([`crate::data::send`]).
+const SEND_MEMORY: u64 = 32 << 20;
+
+/// As set, but nothing is fetched so far ahead that it would be evicted before it is read.
+fn within_cache(limits: Limits, pages: &PageStore) -> Limits {
+    let quotas: u64 = pages.status().iter().map(|dir| dir.quota).sum();
+    let share = ByteSize(quotas / AHEAD_SHARE);
+    Limits { window: limits.window.min(share), read_ahead_max: limits.read_ahead_max.min(share), ..limits }
+}
 
 /// The permits of half of the memory allowed; no less than the largest single request needs.
 fn half_of_memory(limits: &Limits) -> u32 {

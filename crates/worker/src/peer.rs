@@ -15,7 +15,6 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 
 /// Bytes handed on at a time: a few of the socket's buffers.
 const PART_LEN: usize = 256 << 10;
@@ -46,6 +45,7 @@ pub(crate) struct Peers {
     pools: Mutex<HashMap<WorkerId, Pool>>,
     connect_timeout: Duration,
     idle_timeout: Duration,
+    progress_timeout: Duration,
     rest: Duration,
     idle_max: usize,
 }
@@ -64,6 +64,7 @@ impl Peers {
             pools: Mutex::default(),
             connect_timeout: limits.peer_connect_timeout,
             idle_timeout: limits.peer_idle_timeout,
+            progress_timeout: limits.peer_progress_timeout,
             rest: limits.peer_rest,
             idle_max: limits.peer_connections_idle_max,
         })
@@ -71,7 +72,7 @@ impl Peers {
 
     /// Asks `peer` for a range.
     pub(crate) async fn read(self: &Arc<Self>, peer: &WorkerAddress, head: &ReadHead) -> Result<PeerBody, PeerError> {
-        let worker = WorkerId(peer.worker);
+        let (worker, asked) = (WorkerId(peer.worker), Instant::now());
         let begun = self.begin(peer, head).await;
         if let Err(PeerError::Connection(_) | PeerError::BadAnswer(_)) = &begun {
             self.let_rest(worker);
@@ -83,6 +84,7 @@ impl Peers {
             connection: Some(connection),
             next: Some(first),
             frame: Frame::default(),
+            pace: Pace { waited: asked.elapsed(), arrived: 0 },
             at: head.offset,
             end: head.offset.saturating_add(head.length),
         })
@@ -114,7 +116,7 @@ impl Peers {
     }
 
     async fn connect(&self, address: &str) -> Result<Connection, ConnectionError> {
-        let connected = tokio::time::timeout(self.connect_timeout, TcpStream::connect(address));
+        let connected = tokio::time::timeout(self.connect_timeout, forebay_proto::dial::tcp(address));
         let stream = connected.await.map_err(|_| ConnectionError::Stalled(self.connect_timeout))??;
         stream.set_nodelay(true)?;
         Ok(Connection::new(Socket::Tcp(stream), self.idle_timeout))
@@ -156,6 +158,7 @@ pub(crate) struct PeerBody {
     /// A frame that has been read and not been looked at.
     next: Option<(Header, Bytes)>,
     frame: Frame,
+    pace: Pace,
     at: u64,
     end: u64,
 }
@@ -165,6 +168,38 @@ pub(crate) struct PeerBody {
 struct Frame {
     rest: u64,
     checksums: std::vec::IntoIter<u32>,
+}
+
+/// What must come within the patience, of which only the time counts that is spent waiting for the peer: single bytes now and then are no progress.
+const ARRIVING_MIN: u64 = 64 << 10;
+
+/// How a peer gets on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    waited: Duration,
+    /// Since when so many bytes have come.
+    arrived: u64,
+}
+
+impl Pace {
+    /// What the peer is waited for, if it comes before the patience is over.
+    async fn wait<T>(
+        &mut self,
+        patience: Duration,
+        work: impl Future<Output = Result<T, ConnectionError>>,
+    ) -> Result<T, ConnectionError> {
+        let begun = Instant::now();
+        let done = tokio::time::timeout(patience.saturating_sub(self.waited), work).await;
+        self.waited += begun.elapsed();
+        done.unwrap_or(Err(ConnectionError::Stalled(patience)))
+    }
+
+    fn arrived(&mut self, bytes: u64) {
+        self.arrived += bytes;
+        if self.arrived >= ARRIVING_MIN {
+            *self = Pace::default();
+        }
+    }
 }
 
 impl PeerBody {
@@ -185,7 +220,7 @@ impl PeerBody {
             };
             let (header, head) = match self.next.take() {
                 Some(frame) => frame,
-                None => connection.next_frame().await?,
+                None => self.pace.wait(self.peers.progress_timeout, connection.next_frame()).await?,
             };
             match header.kind {
                 Kind::Data => self.begin_frame(header.body_len, head)?,
@@ -231,7 +266,9 @@ impl PeerBody {
         let mut part = BytesMut::with_capacity(len);
         while part.len() < len {
             let missing = len - part.len();
-            connection.body_some(&mut part, missing).await?;
+            let patience = self.peers.progress_timeout;
+            let arrived = self.pace.wait(patience, connection.body_some(&mut part, missing)).await?;
+            self.pace.arrived(arrived as u64);
         }
         let mut rest = &part[..];
         for piece in lens {

@@ -62,7 +62,7 @@ pub struct Limits {
     pub stall_timeout: Duration,
     /// A body that memory is held for, in either direction, is given [`Limits::stall_timeout`] and a second for so many bytes; a peer that is slower is cut off.
     pub body_rate_min: ByteSize,
-    /// Bytes of file data held in memory for requests (parts being written, reads that pass the cache by, cold pages on their way out); a request that needs more waits its turn.
+    /// Bytes of file data held in memory for requests (parts being written, reads that pass the cache by) and for fetches, half each; what needs more waits its turn. Short cached reads from a disk have 32 MiB of their own.
     pub memory_max: ByteSize,
     /// Largest ranged GET.
     pub get_len_max: ByteSize,
@@ -70,14 +70,18 @@ pub struct Limits {
     pub gets_max: usize,
     /// GETs at one time for one file version; more wait in line.
     pub gets_per_file_max: usize,
-    /// How far ahead of what it has sent a reader's own request is fetched.
+    /// How far ahead of what it has sent a reader's own request is fetched; never more than a twentieth of the cache.
     pub window: ByteSize,
-    /// Most bytes that a reader's wish to read ahead is followed; read-ahead never waits in line: without a free GET it is left out.
+    /// Most bytes that a reader's wish to read ahead is followed, and never more than a twentieth of the cache; read-ahead never waits in line: without a free GET it is left out.
     pub read_ahead_max: ByteSize,
     /// To connect to another worker.
     pub peer_connect_timeout: Duration,
     /// Another worker that sends nothing for so long is left for the store.
     pub peer_idle_timeout: Duration,
+    /// An answer of another worker that brings next to nothing (less than 64 KiB) for so long is left, whatever signs of life come: the store is asked.
+    pub peer_progress_timeout: Duration,
+    /// How long a request waits for a disk of the cache; then it gets its bytes elsewhere.
+    pub disk_patience: Duration,
     /// A worker that failed is not asked again for so long.
     pub peer_rest: Duration,
     /// Idle connections kept to each other worker; more are closed after use.
@@ -113,6 +117,8 @@ impl Default for Limits {
             read_ahead_max: ByteSize::mib(64),
             peer_connect_timeout: Duration::from_secs(1),
             peer_idle_timeout: Duration::from_secs(5),
+            peer_progress_timeout: Duration::from_secs(10),
+            disk_patience: Duration::from_secs(3),
             peer_rest: Duration::from_secs(5),
             peer_connections_idle_max: 8,
             previous_owner_period: Duration::from_secs(300),

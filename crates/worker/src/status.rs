@@ -1,7 +1,7 @@
 //! What a worker has done since it started.
 
 use crate::metrics as names;
-use forebay_cache::{Health, PageStore};
+use forebay_cache::{Health, PageStore, TierUsage};
 use forebay_proto::v1::TierStatus;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -61,6 +61,17 @@ pub(crate) fn tiers(pages: &PageStore) -> Vec<TierStatus> {
             // At most DIRS_MAX each.
             directories: of(tier.kind).count() as u32,
             broken_directories: broken(tier.kind) as u32,
+            quota: tier.quota,
+            other_bytes: tier.other,
         })
         .collect()
+}
+
+/// A last tier fuller than this may be dropping pages: somewhat before the cache begins to make room.
+const PRESSED_PERCENT: u64 = 85;
+
+/// Whether what comes into the cache now may push out what came shortly before: it has dropped pages since `evicted` bytes had been, or will soon.
+pub(crate) fn is_pressed(pages: &PageStore, evicted: u64) -> bool {
+    let nearly_full = |tier: &TierUsage| tier.used.saturating_mul(100) >= tier.capacity.saturating_mul(PRESSED_PERCENT);
+    pages.counts().evicted_bytes != evicted || pages.usage().last().is_none_or(nearly_full)
 }

@@ -53,7 +53,14 @@ impl View {
     /// Takes a new description.
     pub(crate) fn set(&self, view: &ClusterView, at: Instant) {
         let mut now = self.now.write();
-        let candidates: Vec<Candidate> = view.workers.iter().map(candidate).collect();
+        let mut addresses: HashMap<WorkerId, WorkerAddress> = match view.settling {
+            // A master that leads since a moment: who has not called it yet may live as well.
+            true => now.addresses.clone(),
+            false => HashMap::new(),
+        };
+        addresses.extend(view.workers.iter().map(|worker| (WorkerId(worker.worker), worker.clone())));
+        let mut candidates: Vec<Candidate> = addresses.values().map(candidate).collect();
+        candidates.sort_unstable_by_key(|candidate| candidate.worker);
         let mut past: VecDeque<Past> = now.past.iter().filter(|p| p.until > at).cloned().collect();
         if let Some(candidates) = self.list_before(&now, &candidates) {
             let until = at + self.previous_owner_period;
@@ -64,7 +71,7 @@ impl View {
             epoch: view.epoch,
             ticket_keys: view.ticket_keys.iter().map(|key| key.to_vec()).collect(),
             candidates,
-            addresses: view.workers.iter().map(|worker| (WorkerId(worker.worker), worker.clone())).collect(),
+            addresses,
             past,
         });
     }
@@ -152,6 +159,20 @@ mod tests {
         view.set(&described(7, &[1, 2, 3]), start);
         let mine = (0..100).map(block).find(|b| view.now().owner(*b) == Some(WorkerId(3))).unwrap();
         assert_eq!(view.now().previous_owners(mine, start).len(), 1);
+    }
+
+    #[test]
+    fn a_new_leader_that_knows_nobody_yet_moves_nothing() {
+        let (view, start) = (View::new(WorkerId(1), PERIOD), Instant::now());
+        view.set(&described(1, &[1, 2, 3]), start);
+        let owners = |view: &View| (0..100).map(|n| view.now().owner(block(n))).collect::<Vec<_>>();
+        let before = owners(&view);
+        view.set(&ClusterView { settling: true, ..described(7, &[1]) }, start);
+        assert!(owners(&view) == before && view.epoch() == 7);
+        view.set(&ClusterView { settling: true, ..described(8, &[1, 4]) }, start);
+        assert!(view.now().address(WorkerId(3)).is_some() && owners(&view).contains(&Some(WorkerId(4))));
+        view.set(&described(9, &[1, 4]), start);
+        assert!(view.now().address(WorkerId(3)).is_none());
     }
 
     #[test]

@@ -45,6 +45,7 @@ impl Worker {
     /// When a directory cannot be used, is used by another process or holds a newer format, and when an address cannot be listened on.
     /// Masters that do not answer are no error: they are called until they do.
     pub async fn start(settings: Settings) -> Result<RunningWorker, StartError> {
+        crate::metrics::register();
         let started_ms = settings.clock.now().0;
         let (id, pages) = open(&settings).await?;
         let listeners = Listeners::bind(&settings).await?;
@@ -60,7 +61,8 @@ impl Worker {
             node.tasks.spawn(server::serve(node.clone(), Listener::Unix(unix)));
         }
         node.tasks.spawn(control::serve(node.clone(), listeners.control));
-        tracing::info!(worker = %id, data = %addresses.data, control = %addresses.control, "worker listens");
+        node.tasks.spawn(node.clone().watch_disks());
+        tracing::info!(worker = format_args!("{:016x}", id.0), data = %addresses.data, control = %addresses.control, "worker listens");
         Ok(RunningWorker { node, addresses, address })
     }
 }
@@ -113,7 +115,7 @@ fn listen_unix(path: &Path) -> Result<UnixListener, StartError> {
         _ => {}
     }
     if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(failed)?;
+        forebay_base::data_dir::create_private(parent).map_err(failed)?;
     }
     UnixListener::bind(path).map_err(failed)
 }
@@ -196,11 +198,12 @@ impl RunningWorker {
             node.abort.cancel();
             let _ = tokio::time::timeout(node.limits.drain_timeout, node.tasks.wait()).await;
         }
-        let pages = node.pages.clone();
-        let _ = tokio::task::spawn_blocking(move || pages.close()).await;
+        // While the page store is locked: a successor's socket must not go.
         if let Some(path) = &self.addresses.unix_socket {
             let _ = std::fs::remove_file(path);
         }
+        let pages = node.pages.clone();
+        let _ = tokio::task::spawn_blocking(move || pages.close()).await;
     }
 }
 

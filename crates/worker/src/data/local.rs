@@ -2,6 +2,7 @@
 
 use crate::data::reply::Reply;
 use crate::data::server::Session;
+use crate::disk_threads::Disk;
 use crate::error::{ConnectionError, RequestError};
 use crate::fetch::demand;
 use crate::fetch::feed::Origin;
@@ -43,7 +44,7 @@ impl Leases {
         self.count >= self.count_max
     }
 
-    /// The latest lease of a file, if it is still the file that later pages go into.
+    /// The latest lease of a file, if it is still the file that later pages go into, and its disk answers.
     fn current(&self, id: FileId) -> Option<Arc<Lease>> {
         let lease = self.held.get(&id)?.last()?;
         (!lease.is_stale()).then(|| lease.clone())
@@ -69,12 +70,11 @@ impl Drop for Leases {
         if held.is_empty() || self.stop.is_cancelled() || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
-        let (tasks, stop) = (self.tasks.clone(), self.stop.clone());
+        let stop = self.stop.clone();
         self.tasks.spawn(async move {
             // A worker that stops punches nothing any more, and must let go of its directories.
             let _ = tokio::time::timeout(LEASE_GRACE, stop.cancelled()).await;
-            // Dropping leases may wait for a disk.
-            tasks.spawn_blocking(move || drop(held));
+            drop(held);
         });
     }
 }
@@ -107,11 +107,8 @@ async fn lease(session: &mut Session, head: &LocalOpenHead) -> Result<Arc<Lease>
         return Err(RequestError::Unavailable(refused.into()));
     }
     let (pages, id) = (session.node.pages.clone(), file.id);
-    let lease = tokio::task::spawn_blocking(move || pages.lease(file.id, file.meta));
-    let lease = lease
-        .await
-        .map_err(|_| RequestError::Internal("leasing a cached file panicked".into()))?
-        .ok_or_else(|| RequestError::Unavailable(refused.into()))?;
+    let lease = session.node.disks.run(Disk::Any, move || pages.lease(file.id, file.meta)).await;
+    let lease = lease?.ok_or_else(|| RequestError::Unavailable(refused.into()))?;
     let lease = Arc::new(lease);
     session.leases.keep(id, lease.clone());
     Ok(lease)
@@ -147,19 +144,16 @@ async fn fill_range(node: &Arc<Node>, leases: &Leases, head: &LocalFillHead) -> 
         demand::read_ahead(node, &file, range.end, head.read_ahead, Origin::Client);
     }
     if let Some(lease) = leases.current(file.id) {
-        localize(lease, range).await?;
+        localize(node, lease, range).await?;
     }
-    // What this client reads by itself is served by us all the same.
+    // The client does not report what it reads of this range by itself.
     node.counters.served(fill.hit, fill.missed);
     Ok((fill.hit, fill.missed))
 }
 
 /// Pages may lie in another directory than the leased file.
-async fn localize(lease: Arc<Lease>, range: Range<u64>) -> Result<(), RequestError> {
-    let all = tokio::task::spawn_blocking(move || lease.localize(range))
-        .await
-        .map_err(|_| RequestError::Internal("bringing cached pages together panicked".into()))?;
-    match all {
+async fn localize(node: &Node, lease: Arc<Lease>, range: Range<u64>) -> Result<(), RequestError> {
+    match node.disks.run(Disk::Any, move || lease.localize(range)).await? {
         true => Ok(()),
         false => Err(RequestError::Unavailable(
             "the range cannot be kept in the cached file; read it over the connection".into(),
@@ -175,7 +169,7 @@ async fn verify_range(node: &Arc<Node>, file: &Arc<TicketFile>, range: Range<u64
             Run::Missing { range, .. } => range.end,
             Run::Present(pinned) => {
                 let end = pinned.range().end;
-                if verify(pinned).await?.is_none() {
+                if verify(node, pinned).await?.is_none() {
                     metrics::counter!(names::DAMAGED_PAGES).increment(1);
                 }
                 end
@@ -185,11 +179,15 @@ async fn verify_range(node: &Arc<Node>, file: &Arc<TicketFile>, range: Range<u64
     Ok(())
 }
 
+/// Bytes of one report that are believed: a client that says more spoils the ratio of hits, and no more than that.
+const READ_BYTES_MAX: u64 = 1 << 40;
+
 /// Answers a `LocalClose`.
 pub(crate) async fn close(session: &mut Session, request: u64, head: LocalCloseHead) -> Result<(), ConnectionError> {
-    let leases = session.leases.close(FileId { inode: InodeId(head.inode), version: head.version });
-    if !leases.is_empty() {
-        session.node.tasks.spawn_blocking(move || drop(leases));
+    if head.read_bytes > 0 {
+        // What a client reads by itself is served by us all the same.
+        session.node.counters.served(head.read_bytes.min(READ_BYTES_MAX), 0);
     }
+    drop(session.leases.close(FileId { inode: InodeId(head.inode), version: head.version }));
     Reply::new(&mut session.connection, request).done(0, 0).await
 }

@@ -2,8 +2,10 @@
 
 use crate::data::reply::Reply;
 use crate::data::send;
+use crate::data::send::Sent;
 use crate::data::server::Session;
 use crate::data::socket::in_time;
+use crate::disk_threads::DiskError;
 use crate::error::{ConnectionError, RequestError};
 use crate::fetch::demand::{self, Demand};
 use crate::fetch::feed::{Feed, Origin};
@@ -96,6 +98,8 @@ struct Reader<'a> {
     /// Looked up again without getting on.
     tries: u32,
     read_ahead_done: bool,
+    /// A disk has not answered: the rest is read past the cache.
+    disk_is_silent: bool,
     hit: u64,
     missed: u64,
 }
@@ -125,6 +129,7 @@ impl<'a> Reader<'a> {
             demand: None,
             tries: 0,
             read_ahead_done: false,
+            disk_is_silent: false,
             hit: 0,
             missed: 0,
         })
@@ -143,7 +148,17 @@ impl<'a> Reader<'a> {
             if let Some(demand) = &mut self.demand {
                 demand.plan_from(page);
             }
-            let run = first_run(self.node, &self.file, self.rest.clone(), self.access).await?;
+            let run = match self.disk_is_silent {
+                true => None,
+                false => self.first_run(reply).await?,
+            };
+            let Some(run) = run else {
+                if self.head.cached_only {
+                    break;
+                }
+                self.through(reply, self.rest.clone()).await?;
+                continue;
+            };
             match run {
                 Run::Present(pinned) => {
                     if self.present(reply, pinned).await? == Ended::Sent {
@@ -161,11 +176,47 @@ impl<'a> Reader<'a> {
         Ok(Ended::Unsent)
     }
 
+    /// What the rest begins with; none when the disk does not say. Opening a cached file may take a slow disk long.
+    async fn first_run(&mut self, reply: &mut Reply<'_>) -> Result<Option<Run>, Failure> {
+        let (file, rest) = (&self.file, self.rest.clone());
+        if let Some(run) = self.node.pages.try_first_run(file.id, file.meta, rest.clone(), self.access) {
+            return Ok(Some(run));
+        }
+        let run = reply.while_waiting(rest.start, first_run(self.node, file, rest.clone(), self.access));
+        let run = run.await.map_err(Failure::Connection)?;
+        self.if_answered(run)
+    }
+
+    /// What a disk has said; none, and it is not asked again for this request, when it has not answered.
+    fn if_answered<T>(&mut self, said: Result<T, DiskError>) -> Result<Option<T>, Failure> {
+        match said {
+            Ok(said) => Ok(Some(said)),
+            Err(DiskError::NoAnswer) => {
+                self.no_answer();
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn no_answer(&mut self) {
+        metrics::counter!(names::DISK_TIMEOUTS).increment(1);
+        tracing::warn!(file = %self.file.id, offset = self.rest.start, "the disk of the cache does not answer; reading past it");
+        self.disk_is_silent = true;
+        self.demand = None;
+    }
+
     /// Sends a cached range, if it is not damaged.
     async fn present(&mut self, reply: &mut Reply<'_>, pinned: PinnedRange) -> Result<Ended, Failure> {
         let range = pinned.range();
         let pinned = match self.head.verify {
-            true => verify(pinned).await?,
+            true => {
+                let verified = reply.while_waiting(range.start, verify(self.node, pinned)).await;
+                match self.if_answered(verified.map_err(Failure::Connection)?)? {
+                    Some(verified) => verified,
+                    None => return Ok(Ended::Unsent),
+                }
+            }
             false => Some(pinned),
         };
         let Some(pinned) = pinned else {
@@ -182,10 +233,16 @@ impl<'a> Reader<'a> {
         };
         let (hit, missed) = (self.hit + len - missed, self.missed + missed);
         let end = (range.end == self.end).then_some((hit, missed));
-        let sent = send::cached(reply, self.node, &self.file, pinned, end).await?;
-        let Some(ended) = sent else {
-            self.damaged();
-            return Ok(Ended::Unsent);
+        let ended = match send::cached(reply, self.node, &self.file, pinned, end).await? {
+            Sent::Whole(ended) => ended,
+            Sent::Damaged => {
+                self.damaged();
+                return Ok(Ended::Unsent);
+            }
+            Sent::NoAnswer => {
+                self.no_answer();
+                return Ok(Ended::Unsent);
+            }
         };
         (self.hit, self.missed) = (hit, missed);
         self.pass(range.end);
@@ -225,6 +282,10 @@ impl<'a> Reader<'a> {
             None | Some(Waited::Ended(Outcome::Stored)) => Ok(Ended::Unsent),
             Some(Waited::InMemory(bytes, _memory)) => self.in_memory(reply, page, bytes).await,
             Some(Waited::Ended(Outcome::NotStored)) => self.through(reply, missing).await.map(|()| Ended::Unsent),
+            Some(Waited::Ended(Outcome::NoAnswer)) => {
+                self.no_answer();
+                Ok(Ended::Unsent)
+            }
             Some(Waited::Ended(Outcome::Failed(error))) => Err(error.into()),
         }
     }
@@ -241,7 +302,11 @@ impl<'a> Reader<'a> {
         {
             return Some(Waited::InMemory(bytes, memory));
         }
-        demand.wait_until_cached(page).await.map(Waited::Ended)
+        // It has come, and is on its way to the disk.
+        match tokio::time::timeout(self.node.disks.patience(), demand.wait_until_cached(page)).await {
+            Ok(cached) => cached.map(Waited::Ended),
+            Err(_) => Some(Waited::Ended(Outcome::NoAnswer)),
+        }
     }
 
     /// Sends what is wanted of a page that has just arrived.

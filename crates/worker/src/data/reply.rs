@@ -39,7 +39,8 @@ impl<'a> Reply<'a> {
         self.connection.send_parts(&mut parts).await
     }
 
-    /// Waits for `work`, and lets the asker know now and then that somebody is at it: by `Data` without a body.
+    /// Waits for `work`, and lets the asker know now and then that somebody is at it: by `Data` without a body. An asker who closes the connection has the
+    /// work dropped: nobody takes its result, and a part that was given up must not come to its store later.
     pub(crate) async fn while_waiting<T>(
         &mut self,
         offset: u64,
@@ -47,9 +48,11 @@ impl<'a> Reply<'a> {
     ) -> Result<T, ConnectionError> {
         let mut work = pin!(work);
         loop {
-            match tokio::time::timeout(SIGN_OF_LIFE_EVERY, &mut work).await {
-                Ok(done) => return Ok(done),
-                Err(_) => self.data(offset, &[]).await?,
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                gone = self.connection.hung_up() => return Err(gone),
+                () = tokio::time::sleep(SIGN_OF_LIFE_EVERY) => self.data(offset, &[]).await?,
             }
         }
     }

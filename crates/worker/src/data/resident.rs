@@ -3,18 +3,15 @@
 //! Only a hint: the kernel may drop pages between the question and the read. A wrong "yes" costs one thread of the
 //! reactor the time of a disk read, a wrong "no" a detour over another thread.
 
-use forebay_cache::{PinnedRange, TierKind};
-use rustix::io::{Errno, ReadWriteFlags};
-use std::io::IoSliceMut;
+use forebay_cache::PinnedRange;
 use std::ops::Range;
-use std::os::fd::BorrowedFd;
 
 /// Distance of the probes. The kernel reads ahead and drops in units of this order (readahead is 128 KiB by default).
 const PROBE_STEP: u64 = 128 << 10;
 
 /// Whether `range` of a cached file can be read without waiting, as far as probes can tell.
 pub(crate) fn is_resident(pinned: &PinnedRange, range: &Range<u64>) -> bool {
-    pinned.tier() == TierKind::Mem || probes(range).all(|at| has_byte(pinned.fd(), at))
+    pinned.is_on_memory() || probes(range).all(|at| pinned.is_in_memory(at))
 }
 
 /// One place in each step, and the last byte.
@@ -23,18 +20,9 @@ fn probes(range: &Range<u64>) -> impl Iterator<Item = u64> + use<> {
     (range.start..range.end).step_by(PROBE_STEP as usize).chain((!range.is_empty()).then_some(last))
 }
 
-/// Reads one byte if that needs no wait. A file system that cannot tell counts as "yes": it has no page cache to miss.
-fn has_byte(file: BorrowedFd<'_>, at: u64) -> bool {
-    let mut byte = [0u8];
-    let mut into = [IoSliceMut::new(&mut byte)];
-    !matches!(rustix::io::preadv2(file, &mut into, at, ReadWriteFlags::NOWAIT), Err(Errno::AGAIN))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
-    use std::os::fd::AsFd;
 
     #[test]
     fn probes_lie_in_the_range() {
@@ -42,12 +30,5 @@ mod tests {
         assert!(all(5..5).is_empty());
         assert_eq!(all(5..6), [5, 5]);
         assert_eq!(all(0..(256 << 10) + 1), [0, 128 << 10, 256 << 10, 256 << 10]);
-    }
-
-    #[test]
-    fn what_was_just_written_is_there() {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&[1; 8192]).unwrap();
-        assert!(has_byte(file.as_fd(), 8191));
     }
 }

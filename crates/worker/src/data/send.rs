@@ -4,14 +4,14 @@ use crate::data::read::{Ended, Failure};
 use crate::data::reply::Reply;
 use crate::data::resident::is_resident;
 use crate::data::socket::in_time;
-use crate::error::{ConnectionError, RequestError};
+use crate::disk_threads::{Disk, DiskError};
+use crate::error::ConnectionError;
 use crate::file::TicketFile;
 use crate::node::{Node, permits_for};
-use forebay_base::checksum::CHECKSUM_CHUNK;
 use forebay_cache::PinnedRange;
-use forebay_proto::frame::checksum_pieces;
 use std::ops::Range;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Ranges up to here are copied and go out with their head and the end of the answer in one write: cheaper than the six calls around a `sendfile`.
 const SMALL_LEN: u64 = 128 << 10;
@@ -20,14 +20,25 @@ const STEP_LEN: u64 = 1 << 20;
 /// How far the kernel is told to read ahead of a cold step.
 const COLD_AHEAD_LEN: u64 = 8 << 20;
 
-/// Sends a cached range as one data frame, and the end of the answer (`hit`, `missed`) with it if that fits. None when the range is damaged and nothing has been sent.
+/// What became of a cached range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// It is sent.
+    Whole(Ended),
+    /// It is damaged; nothing has been sent.
+    Damaged,
+    /// The disk does not answer; nothing has been sent.
+    NoAnswer,
+}
+
+/// Sends a cached range as one data frame, and the end of the answer (`hit`, `missed`) with it if that fits.
 pub(crate) async fn cached(
     reply: &mut Reply<'_>,
     node: &Arc<Node>,
     file: &Arc<TicketFile>,
     pinned: PinnedRange,
     end: Option<(u64, u64)>,
-) -> Result<Option<Ended>, Failure> {
+) -> Result<Sent, Failure> {
     let range = pinned.range();
     if range.end - range.start <= SMALL_LEN {
         return small(reply, node, pinned, end).await;
@@ -40,33 +51,68 @@ async fn small(
     node: &Arc<Node>,
     pinned: PinnedRange,
     end: Option<(u64, u64)>,
-) -> Result<Option<Ended>, Failure> {
+) -> Result<Sent, Failure> {
     let range = pinned.range();
-    let (body, _memory) = match is_resident(&pinned, &whole_chunks(&range)) {
-        true => (read_small(&pinned), None),
-        false => {
-            let memory = memory(node, SMALL_LEN).await?;
-            let body = on_waiting_thread(move || read_small(&pinned)).await?;
-            (body, Some(memory))
-        }
+    let (body, memory) = match try_read_small(&pinned) {
+        Some(body) => (Some(body), None),
+        None => match reply.while_waiting(range.start, cold_small(node, pinned)).await.map_err(Failure::Connection)? {
+            Ok((body, memory)) => (body, Some(memory)),
+            Err(DiskError::NoAnswer) => return Ok(Sent::NoAnswer),
+            Err(error) => return Err(error.into()),
+        },
     };
-    let Some(body) = body else {
-        return Ok(None);
+    let Some((body, checksums)) = body else {
+        return Ok(Sent::Damaged);
     };
-    let checksums = checksum_pieces(range.start, &body);
-    reply.data_with_end(range.start, &body, checksums, end).await.map_err(Failure::Connection)?;
-    Ok(Some(match end {
+    let len = body.len() as u64;
+    let sent = reply.data_with_end(range.start, &body, checksums, end);
+    // Only memory that others wait for has its time: a slow peer is not cut off for nothing.
+    let sent = match memory {
+        Some(_) => in_time(len, node.limits.time_for_body(len), sent).await,
+        None => sent.await,
+    };
+    sent.map_err(Failure::Connection)?;
+    Ok(Sent::Whole(match end {
         Some(_) => Ended::Sent,
         None => Ended::Unsent,
     }))
 }
 
+/// Reads a range on a thread that may wait; no body when it is damaged. The memory is the reader's, to be held until the body is sent. The thread has its
+/// body beside that, as one of few.
+async fn cold_small(
+    node: &Arc<Node>,
+    pinned: PinnedRange,
+) -> Result<(Option<SmallBody>, OwnedSemaphorePermit), DiskError> {
+    let memory = node.send_memory.clone().acquire_many_owned(permits_for(SMALL_LEN));
+    // Who is slow to take its bytes holds it for as long as it may.
+    let memory = tokio::time::timeout(node.disks.patience(), memory).await;
+    let memory = memory.ok().and_then(Result::ok).ok_or(DiskError::NoAnswer)?;
+    let disk = Disk::Of(pinned.directory());
+    let body = node.disks.run(disk, move || read_small(&pinned)).await?;
+    Ok((body, memory))
+}
+
+/// The bytes of a range, and the checksums of its pieces.
+type SmallBody = (Vec<u8>, Vec<u32>);
+
 /// The range, checked; none when it is damaged.
-fn read_small(pinned: &PinnedRange) -> Option<Vec<u8>> {
+fn read_small(pinned: &PinnedRange) -> Option<SmallBody> {
+    let mut body = empty_body(pinned);
+    let checksums = pinned.read_summed(&mut body).ok()?;
+    Some((body, checksums))
+}
+
+/// The same, unless that takes the disk.
+fn try_read_small(pinned: &PinnedRange) -> Option<SmallBody> {
+    let mut body = empty_body(pinned);
+    let checksums = pinned.try_read_summed(&mut body)?;
+    Some((body, checksums))
+}
+
+fn empty_body(pinned: &PinnedRange) -> Vec<u8> {
     let range = pinned.range();
-    let mut body = vec![0; (range.end - range.start) as usize];
-    pinned.read_verified(range.start, &mut body).ok()?;
-    Some(body)
+    vec![0; (range.end - range.start) as usize]
 }
 
 async fn large(
@@ -74,107 +120,72 @@ async fn large(
     node: &Arc<Node>,
     file: &Arc<TicketFile>,
     pinned: PinnedRange,
-) -> Result<Option<Ended>, Failure> {
+) -> Result<Sent, Failure> {
     let range = pinned.range();
-    let (pinned, checksums) = match ends_are_resident(&pinned, &range) {
-        true => {
-            let checksums = pinned.piece_checksums();
-            (pinned, checksums)
-        }
-        false => {
-            on_waiting_thread(move || {
-                let checksums = pinned.piece_checksums();
-                (pinned, checksums)
-            })
-            .await?
+    let pinned = Arc::new(pinned);
+    let first = step_at(range.start, &range);
+    let in_memory = match is_resident(&pinned, &first) {
+        true => pinned.try_piece_checksums(),
+        false => None,
+    };
+    // In front of the frame, since within it nobody can be told that somebody is at it.
+    let checksums = match in_memory {
+        Some(checksums) => Ok(checksums),
+        None => {
+            let cold = pinned.clone();
+            let warmed = node.disks.run(Disk::Of(pinned.directory()), move || {
+                // An error meets whoever sends the step.
+                let _ = cold.warm(first, COLD_AHEAD_LEN);
+                cold.piece_checksums()
+            });
+            match reply.while_waiting(range.start, warmed).await.map_err(Failure::Connection)? {
+                Ok(checksums) => checksums,
+                Err(DiskError::NoAnswer) => return Ok(Sent::NoAnswer),
+                Err(error) => return Err(error.into()),
+            }
         }
     };
     let Ok(checksums) = checksums else {
-        return Ok(None);
+        return Ok(Sent::Damaged);
     };
     let head = reply.data_head(range.start, range.end - range.start, checksums);
     reply.connection.send_more(&head).await.map_err(Failure::Connection)?;
-    let pinned = Arc::new(pinned);
     let mut at = range.start;
     while at < range.end {
-        let step = at..(at + STEP_LEN).min(range.end);
+        let step = step_at(at, &range);
         at = step.end;
-        send_step(reply, node, file, &pinned, step).await?;
+        send_step(reply, node, file, &pinned, step).await.map_err(Failure::Connection)?;
     }
-    Ok(Some(Ended::Unsent))
+    Ok(Sent::Whole(Ended::Unsent))
 }
 
-/// The chunks that are cut by the range's ends are read for its checksums.
-fn ends_are_resident(pinned: &PinnedRange, range: &Range<u64>) -> bool {
-    let whole = whole_chunks(range);
-    let chunk = CHECKSUM_CHUNK as u64;
-    let cut_start = whole.start < range.start;
-    let cut_end = whole.end > range.end;
-    (!cut_start || is_resident(pinned, &(whole.start..whole.start + chunk)))
-        && (!cut_end || is_resident(pinned, &(whole.end - chunk..range.end)))
-}
-
-/// The range and the rest of the chunks that it cuts. Past the end of the file there is nothing to wait for.
-fn whole_chunks(range: &Range<u64>) -> Range<u64> {
-    let chunk = CHECKSUM_CHUNK as u64;
-    range.start / chunk * chunk..range.end.next_multiple_of(chunk)
+fn step_at(at: u64, range: &Range<u64>) -> Range<u64> {
+    at..(at + STEP_LEN).min(range.end)
 }
 
 /// Sends a part of a frame's body. The frame has begun: it ends whole or the connection does.
 async fn send_step(
     reply: &mut Reply<'_>,
-    node: &Arc<Node>,
+    node: &Node,
     file: &Arc<TicketFile>,
     pinned: &Arc<PinnedRange>,
     step: Range<u64>,
-) -> Result<(), Failure> {
-    let len = step.end - step.start;
-    let sent = if is_resident(pinned, &step) {
-        reply.connection.send_file(pinned.fd(), step.clone()).await
-    } else {
-        let _memory = memory(node, len).await?;
-        let pinned = pinned.clone();
-        let bytes = on_waiting_thread(move || read_cold(&pinned, step)).await?;
-        let sent = in_time(len, node.limits.time_for_body(len), reply.connection.send(&bytes));
-        sent.await.map(|()| bytes.len() as u64)
-    };
-    match sent {
-        Ok(sent) if sent == len => Ok(()),
-        Ok(_) => Err(Failure::Connection(ConnectionError::Source(file.id))),
-        Err(error) => Err(Failure::Connection(error)),
+) -> Result<(), ConnectionError> {
+    let source = || ConnectionError::Source(file.id);
+    if !is_resident(pinned, &step) {
+        let (cold, step) = (pinned.clone(), step.clone());
+        let warmed = node.disks.run(Disk::Of(pinned.directory()), move || cold.warm(step, COLD_AHEAD_LEN)).await;
+        warmed.map_err(|_| source())?.map_err(|error| {
+            tracing::warn!(file = %file.id, %error, "cannot read cached bytes");
+            source()
+        })?;
     }
-}
-
-/// Reads a part of the range from the disk, as much as there is, and tells the kernel what comes next.
-fn read_cold(pinned: &PinnedRange, step: Range<u64>) -> Vec<u8> {
-    let ahead = (pinned.range().end - step.end).min(COLD_AHEAD_LEN);
-    if let Some(ahead) = std::num::NonZeroU64::new(ahead) {
-        let advice = rustix::fs::Advice::WillNeed;
-        // Only advice: a file system that takes none is slower, not wrong.
-        let _ = rustix::fs::fadvise(pinned.fd(), step.end, Some(ahead), advice);
+    let sent = reply.connection.send_file(pinned.fd(), step.clone()).await?;
+    if sent == step.end - step.start {
+        return Ok(());
     }
-    let mut bytes = vec![0; (step.end - step.start) as usize];
-    let mut got = 0;
-    while got < bytes.len() {
-        match rustix::io::pread(pinned.fd(), &mut bytes[got..], step.start + got as u64) {
-            Ok(0) => break,
-            Ok(len) => got += len,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot read cached bytes");
-                break;
-            }
-        }
-    }
-    bytes.truncate(got);
-    bytes
-}
-
-async fn memory(node: &Node, len: u64) -> Result<tokio::sync::SemaphorePermit<'_>, RequestError> {
-    let permits = node.memory.acquire_many(permits_for(len)).await;
-    permits.map_err(|_| RequestError::Unavailable("the worker is stopping".into()))
-}
-
-async fn on_waiting_thread<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T, RequestError> {
-    tokio::task::spawn_blocking(call).await.map_err(|_| RequestError::Internal("reading cached bytes panicked".into()))
+    // Who asks again gets them from the store. A disk that does not answer is told of by others.
+    let short = pinned.clone();
+    let _ = node.disks.run(Disk::Of(pinned.directory()), move || short.give_up(step.start + sent..step.end)).await;
+    Err(source())
 }

@@ -91,6 +91,15 @@ impl Connection {
         Ok(true)
     }
 
+    /// Waits until the peer has closed; for ever when it sends something, which is its next request. Cancel-safe.
+    pub(crate) async fn hung_up(&mut self) -> ConnectionError {
+        match self.wait_for_input().await {
+            Ok(true) => std::future::pending().await,
+            Ok(false) => closed().into(),
+            Err(error) => error.into(),
+        }
+    }
+
     /// The next header and head.
     pub(crate) async fn next_frame(&mut self) -> Result<(Header, Bytes), ConnectionError> {
         let mut raw = [0; HEADER_LEN];

@@ -1,8 +1,10 @@
 //! Serving a `WritePart`: the part goes into the page store and to the under store at the same time.
 //!
-//! The part is held in memory whole, since a store may have to send it again. The pages carry the version that the write makes,
+//! The part is held in memory whole, since a store may have to send it again; its share of the memory allowed is held as long as any of it ([`super::buffers`]). The pages carry the version that the write makes,
 //! for which no read ticket exists before the write is complete, so nobody reads them too early.
 
+use crate::data::buffers::BUFFER_LEN;
+use crate::data::caching::{Asker, Body, Caching, Verdict};
 use crate::data::reply::Reply;
 use crate::data::server::Session;
 use crate::data::socket::in_time;
@@ -11,18 +13,16 @@ use crate::file::TicketFile;
 use crate::metrics as names;
 use crate::node::{Node, permits_for};
 use bytes::{Bytes, BytesMut};
+use forebay_base::VersionTag;
 use forebay_base::checksum::crc32c;
-use forebay_base::{PageIndex, VersionTag};
-use forebay_cache::{FileMeta, Stored};
+use forebay_cache::FileMeta;
 use forebay_proto::frame::{Header, Kind, WritePartHead, WrittenHead, encode_frame, pieces};
 use forebay_proto::parts::PartSizes;
 use forebay_ufs::{Expected, PartPosition, PutCondition, Ufs, UfsError, UploadId};
 use futures::StreamExt;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// The body is kept in buffers of this size, cut at chunks of the file.
-const BUFFER_LEN: usize = 1 << 20;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Answers one `WritePart`.
 pub(crate) async fn serve(session: &mut Session, header: Header, head: WritePartHead) -> Result<(), ConnectionError> {
@@ -36,20 +36,20 @@ pub(crate) async fn serve(session: &mut Session, header: Header, head: WritePart
         }
     };
     let mut reply = Reply::new(&mut session.connection, header.request);
-    let memory = node.memory.acquire_many(permits_for(header.body_len));
-    let Ok(_memory) = reply.while_waiting(head.offset, memory).await? else {
+    let len = header.body_len;
+    let memory = node.memory.clone().acquire_many_owned(permits_for(len));
+    let Ok(memory) = reply.while_waiting(head.offset, memory).await? else {
         return Ok(());
     };
-    let len = header.body_len;
-    let body = in_time(len, node.limits.time_for_body(len), receive(session, &head, len));
+    let body = in_time(len, node.limits.time_for_body(len), receive(session, head, len, memory));
     let Some(body) = body.await? else {
-        let error = RequestError::DamagedInTransit(format!("part {}", head.number));
+        let error = RequestError::DamagedInTransit(format!("part {}", part.position.number));
         return fail(session, header.request, &error).await;
     };
     let mut reply = Reply::new(&mut session.connection, header.request);
-    match reply.while_waiting(head.offset, part.store(&node, body)).await? {
+    match reply.while_waiting(part.range.start, part.store(&node, body)).await? {
         Ok(tag) => {
-            metrics::counter!(names::WRITE_BYTES).increment(header.body_len);
+            metrics::counter!(names::WRITE_BYTES).increment(len);
             let frame = encode_frame(Kind::Written, header.request, &WrittenHead { tag: tag.0 }, 0);
             session.connection.send(&frame).await
         }
@@ -74,33 +74,43 @@ async fn discard(session: &mut Session, len: u64) -> Result<(), ConnectionError>
     Ok(())
 }
 
-/// The body, checked piece by piece; none when a checksum does not match (the body has been taken whole).
-async fn receive(session: &mut Session, head: &WritePartHead, len: u64) -> Result<Option<Vec<Bytes>>, ConnectionError> {
+/// The body, checked piece by piece; none when a checksum does not match (the body has been taken whole). It is kept in buffers that are cut at chunks of the file.
+async fn receive(
+    session: &mut Session,
+    head: WritePartHead,
+    len: u64,
+    mut memory: OwnedSemaphorePermit,
+) -> Result<Option<Body>, ConnectionError> {
+    let buffers = session.node.buffers.clone();
     let mut checksums = head.checksums.iter();
     let mut pieces = pieces(head.offset, len).peekable();
-    let mut body = Vec::new();
+    let mut bytes = Vec::new();
     let mut intact = true;
     while pieces.peek().is_some() {
         let mut lens = Vec::new();
-        let mut buffer_len = 0;
-        while let Some(piece) = pieces.next_if(|piece| buffer_len + piece <= BUFFER_LEN) {
-            buffer_len += piece;
+        let mut filled_len = 0;
+        while let Some(piece) = pieces.next_if(|piece| filled_len + piece <= BUFFER_LEN) {
+            filled_len += piece;
             lens.push(piece);
         }
-        let mut buffer = BytesMut::with_capacity(buffer_len);
-        while buffer.len() < buffer_len {
-            let missing = buffer_len - buffer.len();
-            session.connection.body_some(&mut buffer, missing).await?;
+        let share = memory.split(memory.num_permits().min(permits_for(filled_len as u64) as usize));
+        let mut buffer = buffers.take(filled_len, share);
+        let mut missing = buffer.as_mut();
+        while !missing.is_empty() {
+            let len = missing.len();
+            session.connection.body_some(&mut missing, len).await?;
         }
-        let mut rest = &buffer[..];
+        let mut rest = buffer.as_ref();
         for piece in lens {
-            let (bytes, tail) = rest.split_at(piece);
-            intact &= checksums.next() == Some(&crc32c(bytes));
+            let (piece, tail) = rest.split_at(piece);
+            intact &= checksums.next() == Some(&crc32c(piece));
             rest = tail;
         }
-        body.push(buffer.freeze());
+        bytes.push(buffer.freeze());
+        // A peer on this host brings the next buffer at once.
+        tokio::task::yield_now().await;
     }
-    Ok(intact.then_some(body))
+    Ok(intact.then_some(Body { bytes, checksums: head.checksums }))
 }
 
 /// A part that may be stored.
@@ -148,26 +158,27 @@ impl Part {
     }
 
     /// Stores the part, in the cache too if the ticket says so; what the cache does not take is no error.
-    async fn store(&self, node: &Arc<Node>, body: Vec<Bytes>) -> Result<VersionTag, RequestError> {
+    async fn store(&self, node: &Arc<Node>, body: Body) -> Result<VersionTag, RequestError> {
         let store = node.store_of(&self.file).await?;
-        let cached = self.file.ticket.cache_writes.then(|| {
-            let (pages, file) = (node.pages.clone(), self.file.clone());
-            let (meta, range, body) = (self.meta(), self.range.clone(), body.clone());
-            tokio::task::spawn_blocking(move || cache(&pages, &file, meta, range, &body))
-        });
-        let uploaded = self.upload(store.as_ref(), body).await;
-        let written = match cached {
-            Some(cached) => cached.await.unwrap_or_default(),
-            None => Vec::new(),
-        };
-        if uploaded.is_err() && !written.is_empty() {
-            let (pages, id) = (node.pages.clone(), self.file.id);
-            let dropped = tokio::task::spawn_blocking(move || {
-                for page in written {
-                    pages.drop_page(id, page);
+        let bytes = body.bytes.clone();
+        let caching = self
+            .file
+            .ticket
+            .cache_writes
+            .then(|| Asker(Caching::start(node, &self.file, self.meta(), self.range.clone(), body)));
+        let uploaded = self.upload(store.as_ref(), bytes).await;
+        if let Some(Asker(caching)) = &caching {
+            let ended = async {
+                match uploaded {
+                    Ok(_) => caching.done().await,
+                    Err(_) => {
+                        caching.end(Verdict::Failed);
+                        caching.dropped().await;
+                    }
                 }
-            });
-            let _ = dropped.await;
+            };
+            // A disk that takes no more is not waited for: what it has not taken is not cached.
+            let _ = tokio::time::timeout(node.disks.patience(), ended).await;
         }
         Ok(uploaded?)
     }
@@ -233,78 +244,4 @@ async fn find_same(store: &dyn Ufs, key: &[u8], body: &[Bytes]) -> Result<Option
     }
     let all = at.is_empty() && rest.next().is_none();
     Ok(all.then_some(found.tag))
-}
-
-/// Puts the pages that lie whole in `range` into the page store (blocking); returns those that it took.
-fn cache(
-    pages: &forebay_cache::PageStore,
-    file: &TicketFile,
-    meta: FileMeta,
-    range: Range<u64>,
-    body: &[Bytes],
-) -> Vec<PageIndex> {
-    let page_size = file.page_size();
-    let first = range.start.div_ceil(page_size);
-    let end = match meta.length {
-        Some(_) => range.end.div_ceil(page_size),
-        None => range.end / page_size,
-    };
-    let (Ok(first), Ok(end)) = (u32::try_from(first), u32::try_from(end)) else {
-        return Vec::new();
-    };
-    if first >= end {
-        return Vec::new();
-    }
-    let Some(reservation) = pages.reserve(file.id, meta, first..end) else {
-        return Vec::new();
-    };
-    let mut written = Vec::new();
-    for page in reservation.pages() {
-        let start = u64::from(page.0) * page_size;
-        let stop = (start + page_size).min(range.end);
-        let bytes = gather(body, (start - range.start)..(stop - range.start));
-        if reservation.write(page, &bytes, None) == Stored::Yes {
-            written.push(page);
-        }
-    }
-    written
-}
-
-/// The bytes of `range` of a body in parts; shared when they lie in one part.
-fn gather(body: &[Bytes], range: Range<u64>) -> Bytes {
-    let (mut start, mut len) = (range.start as usize, (range.end - range.start) as usize);
-    let mut out = BytesMut::new();
-    for part in body {
-        if start >= part.len() {
-            start -= part.len();
-            continue;
-        }
-        let taken = len.min(part.len() - start);
-        let piece = part.slice(start..start + taken);
-        if out.is_empty() && taken == len {
-            return piece;
-        }
-        out.reserve(len);
-        out.extend_from_slice(&piece);
-        (start, len) = (0, len - taken);
-        if len == 0 {
-            break;
-        }
-    }
-    out.freeze()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gathered_bytes_are_those_of_the_whole() {
-        let whole: Vec<u8> = (0..1000u32).map(|i| (i % 256) as u8).collect();
-        let body: Vec<Bytes> = whole.chunks(300).map(Bytes::copy_from_slice).collect();
-        for range in [0..1000, 0..300, 300..600, 299..301, 10..20, 250..950, 999..1000] {
-            let expected = &whole[range.clone()];
-            assert_eq!(&gather(&body, range.start as u64..range.end as u64)[..], expected);
-        }
-    }
 }

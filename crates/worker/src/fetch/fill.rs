@@ -1,5 +1,6 @@
 //! Getting a range into the cache without handing it to anybody: loads, and clients that read the cached file themselves.
 
+use crate::disk_threads::{Disk, DiskError};
 use crate::error::RequestError;
 use crate::fetch::demand::Demand;
 use crate::fetch::feed::Origin;
@@ -50,19 +51,30 @@ impl Fill {
                     self.pass(&pinned.range());
                     return Ok(!self.rest.is_empty());
                 }
-                Run::Missing { .. } => match self.demand.wait_until_cached(page).await {
+                Run::Missing { .. } => match self.wait_until_cached(page).await? {
                     Some(Outcome::Stored) => {}
-                    Some(Outcome::NotStored) => return Err(no_space()),
+                    Some(Outcome::NotStored) => return Err(RequestError::NoSpace),
+                    Some(Outcome::NoAnswer) => return Err(DiskError::NoAnswer.into()),
                     Some(Outcome::Failed(error)) => return Err(error),
                     None => self.demand.plan_again(page),
                 },
             }
         }
-        Err(no_space())
+        Err(RequestError::NoSpace)
     }
 
     async fn first_run(&self) -> Result<Run, RequestError> {
-        first_run(&self.node, &self.file, self.rest.clone(), Access::Peek).await
+        Ok(first_run(&self.node, &self.file, self.rest.clone(), Access::Peek).await?)
+    }
+
+    /// Waits for the store as long as it takes, for the disk as long as the patience with disks lasts.
+    async fn wait_until_cached(&self, page: u32) -> Result<Option<Outcome>, RequestError> {
+        if self.demand.wait_for(page).await.is_none() {
+            return Ok(None);
+        }
+        let cached = self.demand.wait_until_cached(page);
+        let cached = tokio::time::timeout(self.node.disks.patience(), cached).await;
+        cached.map_err(|_| DiskError::NoAnswer.into())
     }
 
     fn pass(&mut self, present: &Range<u64>) {
@@ -72,10 +84,6 @@ impl Fill {
         self.missed += missed;
         self.hit += len - missed;
     }
-}
-
-fn no_space() -> RequestError {
-    RequestError::Unavailable("the cache has no space for the range; it can be read, not kept".into())
 }
 
 /// How many bytes of `range` lie in `pages`.
@@ -96,20 +104,19 @@ pub(crate) async fn first_run(
     file: &Arc<TicketFile>,
     range: Range<u64>,
     access: Access,
-) -> Result<Run, RequestError> {
+) -> Result<Run, DiskError> {
     if let Some(run) = node.pages.try_first_run(file.id, file.meta, range.clone(), access) {
         return Ok(run);
     }
-    let (pages, file, all) = (node.pages.clone(), file.clone(), range.clone());
-    let runs = tokio::task::spawn_blocking(move || pages.lookup(file.id, file.meta, all, access));
-    let runs = runs.await.map_err(|_| RequestError::Internal("a lookup in the page store panicked".into()))?;
-    runs.into_iter().next().ok_or_else(|| RequestError::Internal("the page store gave no answer for a range".into()))
+    let (pages, file) = (node.pages.clone(), file.clone());
+    node.disks.run(Disk::Any, move || pages.first_run(file.id, file.meta, range, access)).await
 }
 
 /// Checks a cached range against its checksums on a thread that may wait; damaged pages are dropped. The range comes back when it is whole.
-pub(crate) async fn verify(pinned: PinnedRange) -> Result<Option<PinnedRange>, RequestError> {
+pub(crate) async fn verify(node: &Node, pinned: PinnedRange) -> Result<Option<PinnedRange>, DiskError> {
     const STEP: u64 = 1 << 20;
-    let checked = tokio::task::spawn_blocking(move || {
+    let disk = Disk::Of(pinned.directory());
+    let check = move || {
         let range = pinned.range();
         let mut buffer = vec![0; (range.end - range.start).min(STEP) as usize];
         let mut damaged = false;
@@ -120,6 +127,6 @@ pub(crate) async fn verify(pinned: PinnedRange) -> Result<Option<PinnedRange>, R
             at += len;
         }
         (!damaged).then_some(pinned)
-    });
-    checked.await.map_err(|_| RequestError::Internal("checking cached pages panicked".into()))
+    };
+    node.disks.run(disk, check).await
 }

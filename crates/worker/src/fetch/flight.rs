@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use tokio::sync::{Semaphore, SetOnce};
 
 /// How a page's fetch ended.
@@ -21,6 +22,8 @@ pub(crate) enum Outcome {
     Stored,
     /// The page store has no place for it: read past the cache.
     NotStored,
+    /// The disk does not take it: read past the cache, and no more into it for this request.
+    NoAnswer,
     /// The bytes cannot be had.
     Failed(RequestError),
 }
@@ -85,6 +88,13 @@ impl Flights {
         });
         files.insert(id, Arc::downgrade(&file));
         file
+    }
+
+    /// Gives up what waits to be written behind a disk that has not answered for so long.
+    pub(crate) fn give_up_stuck_writes(&self, patience: Duration) {
+        // Not under the lock: the last to let go of a file takes it.
+        let files: Vec<Arc<FileFlights>> = self.files.lock().values().filter_map(Weak::upgrade).collect();
+        files.iter().for_each(|file| file.writer.give_up_if_stuck(patience));
     }
 
     #[cfg(test)]

@@ -4,11 +4,12 @@
 //! store and not for the disk. Each page takes its share of the fetches' memory before its first byte is asked for, and gives it back
 //! when it is written: where disks are slower than the store, that is what holds the fetches up.
 
+use crate::disk_threads::Disk;
 use crate::error::RequestError;
 use crate::fetch::feed::{Feed, Origin};
 use crate::fetch::flight::{Claim, Outcome};
 use crate::fetch::page::PageBytes;
-use crate::fetch::writer::FileWriter;
+use crate::fetch::writer::{FileWriter, May};
 use crate::file::TicketFile;
 use crate::metrics as names;
 use crate::node::{Node, permits_for};
@@ -92,17 +93,18 @@ async fn run(node: Arc<Node>, file: Arc<TicketFile>, mut claim: Claim, origin: O
         refused: AtomicBool::new(false),
         node,
         file,
-        _places: places,
     });
     match space_afterwards {
         true => fetch.run([fetch.pages.clone()], origin).await,
         false => fetch.reserve_and_run(origin).await,
     }
+    // A place is for the store; what is left to be written holds memory, not a place.
+    drop(places);
     metrics::gauge!(names::FETCHES).decrement(1);
     metrics::histogram!(names::FETCH_SECONDS).record(started.elapsed());
 }
 
-/// A claim that is being fetched. Shared with the jobs that write its pages: the last to go gives back what was not written, and the places.
+/// A claim that is being fetched. Shared with the jobs that write its pages: the last to go gives back what was not written.
 struct Fetch {
     node: Arc<Node>,
     file: Arc<TicketFile>,
@@ -112,16 +114,17 @@ struct Fetch {
     reservation: OnceLock<Option<Reservation>>,
     /// A page could not be stored: nor would be the others.
     refused: AtomicBool,
-    _places: Places,
 }
 
 impl Fetch {
     async fn reserve_and_run(self: &Arc<Self>, origin: Origin) {
         let this = self.clone();
-        let reserved = tokio::task::spawn_blocking(move || this.reservation().map(Reservation::pages));
-        // A panic in there drops the claim in the end, which tells all who wait.
-        let pages = reserved.await.ok().flatten().unwrap_or_default();
-        self.run(runs_of(&pages), origin).await;
+        let reserved = self.node.disks.run(Disk::Any, move || this.reservation().map(Reservation::pages)).await;
+        match reserved {
+            Ok(pages) => self.run(runs_of(&pages.unwrap_or_default()), origin).await,
+            // Read past the cache, whatever the thread that still asks for space may get.
+            Err(_) => self.claim.lock().settle_rest(&Outcome::NoAnswer),
+        }
     }
 
     /// The claimed space; settles the pages that have none. May wait for a disk.
@@ -157,11 +160,12 @@ impl Fetch {
                 continue;
             };
             let this = self.clone();
-            let settle =
-                move || (next..this.pages.end).for_each(|page| this.claim.lock().settle(page, outcome.clone()));
+            let settle = move |_: May| {
+                (next..this.pages.end).for_each(|page| this.claim.lock().settle(page, outcome.clone()));
+            };
             return match next == self.pages.start {
-                true => settle(),
-                false => self.writer().run(&self.node.tasks, settle),
+                true => settle(May::Write),
+                false => self.writer().run(&self.node.disks, &self.node.tasks, 0, settle),
             };
         }
     }
@@ -186,8 +190,14 @@ impl Fetch {
 
     async fn memory(&self, len: u64) -> Result<OwnedSemaphorePermit, Outcome> {
         let permits = permits_for(len).min(self.node.fetch_permits_max);
-        let memory = self.node.fetch_memory.clone().acquire_many_owned(permits).await;
-        memory.map_err(|_| Outcome::Failed(RequestError::Unavailable("the worker is stopping".into())))
+        let memory = self.node.fetch_memory.clone().acquire_many_owned(permits);
+        match tokio::time::timeout(self.node.disks.patience(), memory).await {
+            Ok(memory) => {
+                memory.map_err(|_| Outcome::Failed(RequestError::Unavailable("the worker is stopping".into())))
+            }
+            // The disks do not take what has come before: read past them.
+            Err(_) => Err(Outcome::NoAnswer),
+        }
     }
 
     /// Publishes a page and has it written.
@@ -195,8 +205,11 @@ impl Fetch {
         let bytes = PageBytes::new(bytes);
         self.claim.lock().arrive(page, &bytes);
         let this = self.clone();
-        self.writer().run(&self.node.tasks, move || {
-            this.write(page, &bytes);
+        self.writer().run(&self.node.disks, &self.node.tasks, bytes.bytes().len(), move |may| {
+            match may {
+                May::Write => this.write(page, &bytes),
+                May::GiveUp => this.give_up(page),
+            }
             drop((bytes, memory));
         });
     }
@@ -209,6 +222,11 @@ impl Fetch {
         let outcome = if stored { Outcome::Stored } else { Outcome::NotStored };
         self.refused.fetch_or(!stored, Relaxed);
         self.claim.lock().settle(page, outcome);
+    }
+
+    fn give_up(&self, page: u32) {
+        self.refused.store(true, Relaxed);
+        self.claim.lock().settle(page, Outcome::NoAnswer);
     }
 
     fn writer(&self) -> Arc<FileWriter> {
@@ -311,7 +329,7 @@ mod tests {
             // A disk that takes nothing.
             let flights = node.flights.of(file.id);
             let (disk, blocked) = std::sync::mpsc::channel::<()>();
-            flights.writer.run(&node.tasks, move || {
+            flights.writer.run(&node.disks, &node.tasks, 0, move |_| {
                 let _ = blocked.recv();
             });
             let mut demand = Demand::new(&node, &file, &all, Origin::Client);

@@ -1,11 +1,7 @@
 //! Reading through the cache: the bytes, and what is asked of the store for them.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use forebay_base::{ByteSize, ErrorKind};
-use forebay_proto::frame::{READ_LEN_MAX, ReadHead};
+use forebay_proto::frame::{Kind, READ_LEN_MAX, ReadHead};
 use forebay_ufs::UfsError;
 use forebay_ufs::memory::{Fault, MemoryUfs, Operation};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -119,6 +115,27 @@ async fn sequential_readers_get_large_fetches_ahead_and_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scan_through_a_small_cache_fetches_next_to_nothing_twice() {
+    let store = store();
+    let cache = 64 * MIB;
+    let worker = Setup::new(&store).quota(cache).start().await;
+    let file = TestFile::put(&store, 1, 3 * cache);
+    let (ticket, mut client) = (file.ticket(), worker.client().await);
+    let step = 4 * MIB;
+    let mut at = 0;
+    while at < file.bytes.len() as u64 {
+        // As far as clients ask ahead, which is as much as there is room for.
+        let head =
+            ReadHead { ticket: ticket.clone(), offset: at, length: step, read_ahead: cache, ..ReadHead::default() };
+        assert!(client.read_with(head).await.ok() == file.range(at, step));
+        at += step;
+    }
+    // The cache is full of extents that are being read or filled: a page now and then finds no room.
+    let more = worker.fetched() - file.bytes.len() as u64;
+    assert!(more <= file.bytes.len() as u64 / 20, "{more} bytes twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_reads_fetch_only_the_pages_they_touch() {
     let store = store();
     let worker = Setup::new(&store).start().await;
@@ -169,6 +186,32 @@ async fn damage_on_disk_heals() {
     let head = ReadHead { ticket, offset: 0, length: 40 * PAGE, verify: true, ..ReadHead::default() };
     assert!(client.read_with(head).await.ok() == file.bytes);
     assert_eq!(worker.fetched(), 43 * PAGE);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_others_made_shorter_is_fetched_anew() {
+    let store = store();
+    let worker = Setup::new(&store).start().await;
+    let file = TestFile::put(&store, 1, 400 * PAGE);
+    let (ticket, mut client) = (file.ticket(), worker.client().await);
+    assert!(client.read(&ticket, 0, 400 * PAGE).await.ok() == file.bytes);
+    worker.keeps(&file, 0, 400 * PAGE).await;
+    let data = worker.cache_files().into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    std::fs::OpenOptions::new().write(true).open(&data).unwrap().set_len(200 * PAGE + 9).unwrap();
+    // Some answers end in the middle, with their connection; each brings the next one further.
+    let mut cut = 0;
+    let whole = loop {
+        let mut client = worker.client().await;
+        let head = ReadHead { ticket: ticket.clone(), offset: 0, length: 400 * PAGE, ..ReadHead::default() };
+        client.send(Kind::Read, &head, &[]).await;
+        match client.answer(0).await {
+            Some(answer) => break answer.ok(),
+            None => cut += 1,
+        }
+        assert!(cut < 400, "it is never whole");
+    };
+    assert!(whole == file.bytes);
+    assert!(worker.fetched() <= 600 * PAGE, "only what was lost is fetched anew");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,12 +1,8 @@
 //! A worker and its masters: registration, heartbeats, views; and what clients ask over gRPC.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod common;
-
+use crate::common::*;
 use bytes::Bytes;
-use common::*;
 use forebay_base::ErrorKind;
-use forebay_proto::error::WireError;
+use forebay_proto::error::{self, WireError};
 use forebay_proto::v1::registry_server::{Registry, RegistryServer};
 use forebay_proto::v1::worker_control_client::WorkerControlClient;
 use forebay_proto::v1::*;
@@ -28,6 +24,10 @@ struct Known {
     /// Workers that registered since the master started.
     members: Vec<u64>,
     freed: Vec<u64>,
+    /// What it says to whoever registers, if it takes nobody.
+    refuses: Option<WireError>,
+    /// How often it has refused.
+    refused: u64,
 }
 
 #[derive(Clone, Default)]
@@ -37,6 +37,10 @@ struct Master(Arc<Mutex<Known>>);
 impl Registry for Master {
     async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterReply>, Status> {
         let (mut known, request) = (self.0.lock(), request.into_inner());
+        if let Some(error) = known.refuses.clone() {
+            known.refused += 1;
+            return Err(error.into());
+        }
         let address = request.address.clone().unwrap();
         known.members.push(address.worker);
         known.view.workers.retain(|worker| worker.worker != address.worker);
@@ -128,6 +132,8 @@ async fn a_worker_registers_and_says_how_it_is() {
     assert!(status.tiers[0].used >= 3 * PAGE && status.started_ms > 0);
     let known = master.0.lock();
     assert_eq!(known.registered.len(), 1);
+    assert_eq!(known.registered[0].cluster_id, "", "it is new");
+    assert!(known.heartbeats.iter().all(|beat| beat.cluster_id == "test"), "it says where it belongs");
     let told = known.registered[0].address.clone().unwrap();
     assert_eq!(told.data, worker.running.addresses().data.to_string());
     assert_eq!(told.weight, 1 << 10, "MiB of quota");
@@ -159,8 +165,80 @@ async fn it_serves_on_while_the_masters_are_away_and_registers_again() {
     }
     assert!(served.is_some(), "the port stays taken");
     eventually("registered again", || master.0.lock().registered.len() == 2).await;
+    assert_eq!(master.0.lock().registered[1].cluster_id, "test", "it says whose cache it has");
     eventually("heartbeats go on", || master.0.lock().heartbeats.len() > heard + 2).await;
     assert!(client.read(&file.ticket(), 0, PAGE).await.ok() == file.bytes);
+}
+
+/// What is logged on this thread, as long as the guard lives.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl Logged {
+    fn begin() -> (Logged, tracing::subscriber::DefaultGuard) {
+        let logged = Logged::default();
+        let writer = logged.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        (logged, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn count(&self, what: &str) -> usize {
+        String::from_utf8_lossy(&self.0.lock()).matches(what).count()
+    }
+}
+
+impl std::io::Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A restore: the masters are away first, then one of them leads another cluster, and the other one does not lead.
+#[tokio::test]
+async fn a_refusal_for_good_is_logged_after_an_outage_and_beside_masters_that_do_not_lead() {
+    let (logged, _guard) = Logged::begin();
+    let store = Arc::new(MemoryUfs::new());
+    let (leader, follower) = (Master::new(), Master::new());
+    let away = WireError::new(ErrorKind::Unavailable, "another one leads");
+    leader.change(|known| known.refuses = Some(away.clone()));
+    follower.change(|known| known.refuses = Some(away));
+    let ((first, _first), (second, _second)) = (leader.serve(any()).await, follower.serve(any()).await);
+    let _worker = start(&store, vec![first, second]).await;
+    eventually("nobody leads", || logged.count("no master answers") == 1).await;
+    leader.change(|known| known.refuses = Some(error::other_cluster("old", "new")));
+    eventually("the refusal is logged", || logged.count("cannot join the cluster") == 1).await;
+    assert_eq!(logged.count("stop the worker, empty its data directory"), 1, "with what mends it");
+    // Once, however often it is refused, and whoever is asked first.
+    let before = leader.0.lock().refused;
+    eventually("refused again", || leader.0.lock().refused > before + 4).await;
+    assert_eq!((logged.count("cannot join the cluster"), logged.count("no master answers")), (1, 1));
+    leader.change(|known| known.refuses = None);
+    eventually("it is taken in", || logged.count("the masters answer again") == 1).await;
+}
+
+#[tokio::test]
+async fn a_file_that_names_no_cluster_is_told_as_what_it_is() {
+    let (logged, _guard) = Logged::begin();
+    let store = Arc::new(MemoryUfs::new());
+    let master = Master::new();
+    let (address, _stop) = master.serve(any()).await;
+    let _worker = Setup::new(&store)
+        .change(move |settings| {
+            settings.masters = vec![address.to_string()];
+            settings.limits.heartbeat_interval = Duration::from_millis(20);
+            std::fs::create_dir_all(&settings.data_dir).unwrap();
+            std::fs::write(settings.data_dir.join("cluster-id"), "").unwrap();
+        })
+        .start_alone()
+        .await;
+    eventually("it is told", || logged.count("names no cluster") == 1).await;
+    assert_eq!(logged.count("no master answers"), 0);
+    assert_eq!(master.0.lock().registered.len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -238,7 +316,7 @@ async fn load_location_and_free() {
         assert!(reply.loaded >= last.loaded);
         last = reply;
     }
-    assert_eq!(last, LoadReply { loaded: 50 * PAGE + 1, fetched: 49 * PAGE + 1 });
+    assert_eq!(last, LoadReply { loaded: 50 * PAGE + 1, fetched: 49 * PAGE + 1, pressed: false });
     let location = control.location(LocationRequest { ticket: ticket.clone() }).await.unwrap().into_inner();
     assert_eq!(location.ranges, [range(0, 50 * PAGE + 1)]);
     assert!(worker.client().await.read(&ticket, 0, 51 * PAGE).await.ok() == file.bytes);

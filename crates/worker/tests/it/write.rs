@@ -1,10 +1,6 @@
 //! Parts of files that are being written: into the store and into the cache at once.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod common;
-
+use crate::common::*;
 use bytes::Bytes;
-use common::*;
 use forebay_base::{ByteSize, ErrorKind};
 use forebay_proto::frame::{Kind, WritePartHead};
 use forebay_proto::ticket::Ticket;
@@ -235,15 +231,49 @@ async fn who_waits_for_memory_hears_of_it() {
     let store = Arc::new(MemoryUfs::new());
     let worker = Setup::new(&store).change(|settings| settings.limits.memory_max = ByteSize(1)).start().await;
     let hog = begin_largest(&worker).await;
-    let (ticket, body) = (write_ticket(13), content(13, PART));
-    let mut client = worker.client().await;
-    let head = WritePartHead { checksums: forebay_proto::frame::checksum_pieces(0, &body), ..whole(&ticket) };
-    client.send(Kind::WritePart, &head, &body).await;
-    let (header, _, body) = client.frame().await.unwrap();
-    assert_eq!((header.kind, header.request, body.len()), (Kind::Data, 1, 0), "a sign of life");
-    assert!(store.keys().is_empty());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let (mut inode, mut client) = (13, worker.client().await);
+    loop {
+        let (ticket, body) = (write_ticket(inode), content(13, PART));
+        let head = WritePartHead { checksums: forebay_proto::frame::checksum_pieces(0, &body), ..whole(&ticket) };
+        client.send(Kind::WritePart, &head, &body).await;
+        let (header, _, body) = client.frame().await.unwrap();
+        if header.kind == Kind::Data {
+            assert_eq!(body.len(), 0, "a sign of life");
+            break;
+        }
+        // The other has not been heard yet.
+        assert!(header.kind == Kind::Written && Instant::now() < deadline, "{header:?}");
+        inode += 1;
+    }
+    assert_eq!(store.keys().len(), inode as usize - 13);
     drop(hog);
     client.written().await.unwrap();
+}
+
+/// A store that hangs keeps writers' memory for as long as it likes. What is cached still reads, also when it must come from the disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_that_hang_do_not_hold_up_cached_reads() {
+    let store = Arc::new(MemoryUfs::new());
+    let worker = Setup::new(&store).change(|settings| settings.limits.memory_max = ByteSize(1)).start().await;
+    let file = TestFile::put(&store, 14, 4 * MIB);
+    let mut client = worker.client().await;
+    assert!(client.read(&file.ticket(), 0, 4 * MIB).await.ok() == file.bytes);
+    worker.keeps(&file, 0, 4 * MIB).await;
+    let hog = begin_largest(&worker).await;
+    let (ticket, body) = (write_ticket(13), content(13, PART));
+    let mut waiting = worker.client().await;
+    let head = WritePartHead { checksums: forebay_proto::frame::checksum_pieces(0, &body), ..whole(&ticket) };
+    waiting.send(Kind::WritePart, &head, &body).await;
+    waiting.frame().await.expect("a sign of life: the memory is used up");
+    for (offset, len) in [(0, 4 * MIB), (777, 4096), (100, 3 * MIB)] {
+        worker.drop_from_page_cache();
+        let ticket = file.ticket();
+        let read = tokio::time::timeout(Duration::from_secs(20), client.read(&ticket, offset, len));
+        let answer = read.await.expect("cached bytes wait for no writer");
+        assert!(answer.ok() == file.range(offset, len), "{len} bytes at {offset}");
+    }
+    drop((hog, waiting));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,9 +1,5 @@
 //! Bounds of connections, and the end of a worker.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use forebay_base::{ByteSize, ErrorKind};
 use forebay_proto::frame::{Kind, ReadHead};
 use forebay_ufs::memory::{Fault, MemoryUfs, Operation};
@@ -12,10 +8,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
+/// Waits for the end of what would otherwise wait for ever.
+async fn ends(shutdown: impl Future<Output = ()>) {
+    tokio::time::timeout(Duration::from_secs(60), shutdown).await.expect("the shutdown waits for ever");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_lets_requests_end_and_never_sends_wrong_bytes() {
     let store = Arc::new(MemoryUfs::new());
-    let worker = Setup::new(&store).start().await;
+    // An hour for requests under way: connections that have none are not waited for.
+    let hour = Duration::from_secs(3600);
+    let worker = Setup::new(&store).change(move |settings| settings.limits.drain_timeout = hour).start().await;
     let file = Arc::new(TestFile::put(&store, 1, 64 * PAGE));
     let mut readers = Vec::new();
     for n in 0..8u64 {
@@ -39,12 +42,35 @@ async fn a_shutdown_lets_requests_end_and_never_sends_wrong_bytes() {
     }
     eventually("readers are at it", || worker.running.counted().hit_bytes > 500 * PAGE).await;
     let socket = worker.running.addresses().unix_socket.clone().unwrap();
-    let started = Instant::now();
-    worker.running.shutdown().await;
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    ends(worker.running.shutdown()).await;
     assert!(!socket.exists());
     for reader in readers {
         assert!(reader.await.unwrap() > 0);
+    }
+}
+
+/// A worker that starts in the very moment in which its predecessor lets go keeps its socket.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_successor_keeps_its_socket() {
+    let store = Arc::new(MemoryUfs::new());
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Setup::new(&store).settings(dir.path());
+    for _ in 0..10 {
+        let first = Worker::start(settings.clone()).await.unwrap();
+        let again = settings.clone();
+        let successor = tokio::spawn(async move {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            loop {
+                match Worker::start(again.clone()).await {
+                    Ok(worker) => return worker,
+                    Err(error) => assert!(Instant::now() < deadline, "{error}"),
+                }
+            }
+        });
+        first.shutdown().await;
+        let successor = successor.await.unwrap();
+        tokio::net::UnixStream::connect(settings.unix_socket.as_ref().unwrap()).await.unwrap();
+        successor.shutdown().await;
     }
 }
 
@@ -62,9 +88,7 @@ async fn a_shutdown_does_not_wait_for_ever() {
     let head = ReadHead { ticket: file.ticket(), offset: 0, length: PAGE, ..ReadHead::default() };
     client.send(Kind::Read, &head, &[]).await;
     eventually("the fetch hangs", || store.count(Operation::Read) == 1).await;
-    let started = Instant::now();
-    worker.running.shutdown().await;
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    ends(worker.running.shutdown()).await;
     // An error, or the end of the connection; no bytes.
     assert!(client.answer(0).await.is_none_or(|answer| answer.bytes.is_empty() && answer.end.is_err()));
 }

@@ -1,10 +1,6 @@
 //! Clients on the worker's host: descriptors of cached files.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod common;
-
-use common::wire::Descriptors;
-use common::*;
+use crate::common::wire::Descriptors;
+use crate::common::*;
 use forebay_base::ErrorKind;
 use forebay_proto::frame::{Kind, LocalCloseHead, LocalFillHead, LocalOpenHead};
 use forebay_ufs::memory::MemoryUfs;
@@ -62,10 +58,31 @@ async fn leased_bytes_stay_until_the_connection_closes() {
     let mut got = vec![0; file.bytes.len()];
     File::from(data).read_exact_at(&mut got, 0).unwrap();
     assert!(got == file.bytes, "nobody has punched the leased file");
-    let close = LocalCloseHead { inode: 1, version: 1 };
+    let close = LocalCloseHead { inode: 1, version: 1, ..LocalCloseHead::default() };
     client.call(Kind::LocalClose, &close).unwrap();
     client.call(Kind::LocalClose, &close).unwrap();
     assert!(client.open(&file.ticket()).is_ok(), "it can be had again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_clients_read_by_themselves_counts_as_hits() {
+    let store = Arc::new(MemoryUfs::new());
+    let worker = Setup::new(&store).start().await;
+    let file = TestFile::put(&store, 1, 4 * PAGE);
+    let mut client = connect(&worker);
+    client.open(&file.ticket()).unwrap();
+    client.call(Kind::LocalFill, &fill(&file, 0, 4 * PAGE)).unwrap();
+    let before = worker.running.counted();
+    assert_eq!((before.hit_bytes, before.miss_bytes), (0, 4 * PAGE));
+    let report = LocalCloseHead { read_bytes: 3 * PAGE, ..LocalCloseHead::default() };
+    client.call(Kind::LocalClose, &report).unwrap();
+    let close = LocalCloseHead { inode: 1, version: 1, read_bytes: PAGE };
+    client.call(Kind::LocalClose, &close).unwrap();
+    let after = worker.running.counted();
+    assert_eq!((after.hit_bytes, after.miss_bytes), (4 * PAGE, 4 * PAGE));
+    let lie = LocalCloseHead { read_bytes: u64::MAX, ..LocalCloseHead::default() };
+    client.call(Kind::LocalClose, &lie).unwrap();
+    assert!(worker.running.counted().hit_bytes > after.hit_bytes, "it does not run over");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,7 +97,7 @@ async fn descriptors_are_bounded_and_never_go_over_tcp() {
     assert!(client.open(&files[1].ticket()).is_ok());
     let error = client.open(&files[2].ticket()).unwrap_err();
     assert_eq!(error.error_kind(), ErrorKind::Unavailable);
-    client.call(Kind::LocalClose, &LocalCloseHead { inode: 1, version: 1 }).unwrap();
+    client.call(Kind::LocalClose, &LocalCloseHead { inode: 1, version: 1, ..LocalCloseHead::default() }).unwrap();
     assert!(client.open(&files[2].ticket()).is_ok());
     assert!(connect(&worker).open(&files[2].ticket()).is_ok(), "the bound is one connection's");
     let head = LocalOpenHead { ticket: files[0].ticket() };

@@ -1,5 +1,5 @@
 //! A vocabulary for the tests: a worker over a memory store, files with known bytes, and a client that speaks frames.
-#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
+#![allow(unreachable_pub)]
 
 pub mod wire;
 
@@ -9,13 +9,13 @@ use forebay_cache::{DirSettings, TierKind, TierSettings};
 use forebay_proto::frame::ReadHead;
 use forebay_proto::ticket::Ticket;
 use forebay_proto::v1::{ClusterView, MountSpec, WorkerMount};
+use forebay_testkit::scratch::Scratch;
 use forebay_ufs::memory::MemoryUfs;
 use forebay_ufs::{Ufs, UfsResult};
 use forebay_worker::{OpenStore, RunningWorker, Settings, Worker};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
 pub const KEY: &[u8] = b"the cluster's key";
 pub const MOUNT: u32 = 3;
@@ -58,6 +58,7 @@ pub fn view(epoch: u64, workers: &[&TestWorker]) -> ClusterView {
         mounts: mounts(),
         ticket_keys: vec![Bytes::from_static(KEY)],
         heartbeat_ms: 0,
+        settling: false,
     }
 }
 
@@ -65,7 +66,7 @@ pub fn view(epoch: u64, workers: &[&TestWorker]) -> ClusterView {
 pub struct TestWorker {
     pub running: RunningWorker,
     pub store: Arc<MemoryUfs>,
-    pub dir: TempDir,
+    pub dir: Scratch,
 }
 
 /// How a test's worker differs from the usual one.
@@ -92,10 +93,10 @@ impl Setup {
 
     /// Starts it without telling it anything of the cluster.
     pub async fn start_alone(self) -> TestWorker {
-        self.start_alone_in(tempfile::tempdir().unwrap()).await
+        self.start_alone_in(Scratch::make().unwrap()).await
     }
 
-    async fn start_alone_in(self, dir: TempDir) -> TestWorker {
+    async fn start_alone_in(self, dir: Scratch) -> TestWorker {
         let mut settings = self.settings(dir.path());
         (self.change)(&mut settings);
         let running = Worker::start(settings).await.unwrap();
@@ -104,11 +105,11 @@ impl Setup {
 
     /// Starts it as the only worker of a cluster.
     pub async fn start(self) -> TestWorker {
-        self.start_in(tempfile::tempdir().unwrap()).await
+        self.start_in(Scratch::make().unwrap()).await
     }
 
     /// The same in a directory that another may have left.
-    pub async fn start_in(self, dir: TempDir) -> TestWorker {
+    pub async fn start_in(self, dir: Scratch) -> TestWorker {
         let worker = self.start_alone_in(dir).await;
         worker.running.set_view(&view(1, &[&worker]));
         worker
@@ -157,6 +158,15 @@ impl TestWorker {
         while client.read_with(head.clone()).await.ok() != expected {
             assert!(Instant::now() < deadline, "not in time: {len} bytes at {offset} are cached");
             tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Makes the kernel forget what it has in memory of the page store, where the file system allows that.
+    pub fn drop_from_page_cache(&self) {
+        for path in self.cache_files() {
+            let file = std::fs::File::open(path).unwrap();
+            file.sync_all().unwrap();
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
         }
     }
 

@@ -1,9 +1,5 @@
 //! Several workers: who asks whom, and what happens when the asked one is slow, dead or wrong.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use forebay_base::{BlockId, BlockIndex, WorkerId};
 use forebay_placement::{Candidate, owners};
 use forebay_proto::frame::ReadHead;
@@ -161,6 +157,53 @@ async fn a_silent_owner_is_left_for_the_store() {
     });
     let worker = Setup::new(&Arc::new(MemoryUfs::new())).start().await;
     check_survives(&worker, impostor(silent)).await;
+    task.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_that_only_lives_is_left_for_the_store() {
+    use forebay_proto::frame::{DataHead, Kind, encode_frame};
+    use tokio::io::AsyncWriteExt;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let living = listener.local_addr().unwrap().to_string();
+    let task = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 64]).await;
+            let sign = encode_frame(Kind::Data, 1, &DataHead::default(), 0);
+            while stream.write_all(&sign).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    });
+    let setup = Setup::new(&Arc::new(MemoryUfs::new()));
+    let patience = Duration::from_secs(1);
+    let worker = setup.change(move |settings| settings.limits.peer_progress_timeout = patience).start().await;
+    check_survives(&worker, impostor(living)).await;
+    task.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_that_trickles_is_left_for_the_store() {
+    use forebay_proto::frame::{DataHead, Kind, encode_frame};
+    use tokio::io::AsyncWriteExt;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let trickling = listener.local_addr().unwrap().to_string();
+    let task = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 64]).await;
+            let head = DataHead { offset: 0, checksums: vec![0] };
+            let _ = stream.write_all(&encode_frame(Kind::Data, 1, &head, PAGE)).await;
+            // Each byte in time.
+            while stream.write_all(&[0]).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    });
+    let setup = Setup::new(&Arc::new(MemoryUfs::new()));
+    let patience = Duration::from_secs(1);
+    let worker = setup.change(move |settings| settings.limits.peer_progress_timeout = patience).start().await;
+    let survives = tokio::time::timeout(Duration::from_secs(30), check_survives(&worker, impostor(trickling)));
+    survives.await.expect("an answer");
     task.abort();
 }
 
