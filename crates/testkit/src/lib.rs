@@ -27,7 +27,11 @@
 pub mod cluster;
 pub mod data;
 pub mod fault;
+pub mod linearize;
+pub mod lossy_fs;
+pub mod network;
 pub mod port;
 pub mod process;
 pub mod s3;
+pub mod scratch;
 pub mod wait;

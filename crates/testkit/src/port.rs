@@ -4,7 +4,7 @@
 //! local end of any outgoing connection. Ours lie below the range that outgoing connections use, and are reserved
 //! among all test processes of the machine by an abstract Unix socket of the same number, which the kernel frees with us.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Range;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
@@ -16,26 +16,32 @@ const RANGE: Range<u16> = 12_000..32_000;
 
 const ATTEMPTS_MAX: usize = 1_000;
 
-/// A TCP port of the loopback address that no other test of this machine gets while this value lives.
+/// A TCP port of one address that no other test of this machine gets while this value lives.
 #[derive(Debug)]
 pub struct Port {
+    ip: IpAddr,
     number: u16,
     _reservation: UnixListener,
 }
 
 impl Port {
-    /// Reserves a port on which nobody listens.
+    /// Reserves a port of the loopback address on which nobody listens.
     pub fn reserve() -> Result<Self> {
         (0..ATTEMPTS_MAX)
             .find_map(|_| Self::try_reserve(rand::random_range(RANGE)))
             .with_context(|| format!("no free port among {ATTEMPTS_MAX} tried in {RANGE:?}"))
     }
 
+    /// Reserves a port of an address, on a host where nobody else is.
+    pub(crate) fn reserve_at(ip: IpAddr) -> Result<Self> {
+        Ok(Self { ip, ..Self::reserve()? })
+    }
+
     fn try_reserve(number: u16) -> Option<Self> {
         let name = format!("forebay-testkit-port-{number}");
         let reservation = UnixListener::bind_addr(&UnixAddr::from_abstract_name(name).ok()?).ok()?;
         TcpListener::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
-        Some(Self { number, _reservation: reservation })
+        Some(Self { ip: Ipv4Addr::LOCALHOST.into(), number, _reservation: reservation })
     }
 
     /// The number.
@@ -43,9 +49,9 @@ impl Port {
         self.number
     }
 
-    /// The loopback address with this port.
+    /// The address with this port.
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.number))
+        SocketAddr::from((self.ip, self.number))
     }
 }
 

@@ -11,7 +11,7 @@ const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
 /// The variables of a process whose clock `file` sets.
 pub(super) fn environment(file: &Path) -> Result<Vec<(String, String)>> {
-    let library = library().context("libfaketime is not installed; run: cargo xtask setup test")?;
+    let library = library().context("libfaketime is not installed; run: cargo xtask setup --for test")?;
     let variables = [
         ("LD_PRELOAD", library.display().to_string()),
         ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),

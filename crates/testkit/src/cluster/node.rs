@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
+use super::site::{MasterPort, Site};
 use super::{NodeSettings, clock};
 use crate::port::Port;
 use crate::process::Process;
@@ -24,14 +25,14 @@ const CLOCK: &str = "clock";
 #[derive(Debug)]
 pub(super) struct Addresses {
     pub(super) web: Port,
-    pub(super) master: Option<Port>,
+    pub(super) master: Option<MasterPort>,
     pub(super) data: Port,
     pub(super) control: Port,
 }
 
 impl Addresses {
-    pub(super) fn reserve(master: Option<Port>) -> Result<Self> {
-        Ok(Self { web: Port::reserve()?, master, data: Port::reserve()?, control: Port::reserve()? })
+    pub(super) fn reserve(site: &Site, master: Option<MasterPort>) -> Result<Self> {
+        Ok(Self { web: site.reserve_port()?, master, data: site.reserve_port()?, control: site.reserve_port()? })
     }
 }
 
@@ -41,31 +42,35 @@ pub struct Node {
     name: String,
     program: PathBuf,
     dir: PathBuf,
+    site: Site,
     environment: Vec<(String, String)>,
+    settings: NodeSettings,
     addresses: Addresses,
     process: Process,
 }
 
 impl Node {
+    /// Its name is that of its directory, which it makes.
     pub(super) fn start(
-        name: &str,
+        dir: PathBuf,
         program: &Path,
-        cluster_dir: &Path,
-        settings: &NodeSettings,
+        settings: NodeSettings,
         environment: &[(String, String)],
-        master: Option<Port>,
+        arguments: &[String],
+        site: Site,
+        master: Option<MasterPort>,
     ) -> Result<Self> {
-        let dir = cluster_dir.join(name);
+        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         std::fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
-        let addresses = Addresses::reserve(master)?;
+        let addresses = Addresses::reserve(&site, master)?;
         std::fs::write(dir.join("forebay.toml"), settings.toml(&dir, &addresses))?;
         let mut environment = environment.to_vec();
         if settings.own_clock {
             clock::set(&dir.join(CLOCK), 0)?;
             environment.extend(clock::environment(&dir.join(CLOCK))?);
         }
-        let process = launch(name, program, &dir, &environment)?;
-        Ok(Self { name: name.to_owned(), program: program.to_owned(), dir, environment, addresses, process })
+        let process = launch(&name, program, &dir, &environment, arguments, &site)?;
+        Ok(Self { name, program: program.to_owned(), dir, site, environment, settings, addresses, process })
     }
 
     /// Its directory: `forebay.toml`, `log`, `data/`, and relative tier directories.
@@ -75,7 +80,7 @@ impl Node {
 
     /// Where clients and workers reach the master, if it is one.
     pub fn master_address(&self) -> Option<SocketAddr> {
-        self.addresses.master.as_ref().map(Port::address)
+        self.addresses.master.as_ref().map(|master| master.advertised)
     }
 
     /// Where its data plane listens.
@@ -103,10 +108,12 @@ impl Node {
         self.process.resume()
     }
 
-    /// Sets its wall clock: off by so many seconds from the machine's. Only with [`super::Layout::own_clocks`].
-    pub fn set_clock(&self, seconds: i64) -> Result<()> {
+    /// Sets its wall clock: off by so many seconds from the machine's; while it is down, that of its next start. Only with
+    /// [`super::Layout::own_clocks`].
+    pub fn set_clock(&mut self, seconds: i64) -> Result<()> {
         let file = self.dir.join(CLOCK);
-        anyhow::ensure!(clock::is_read_by(self.process.pid())?, "{} has no clock of its own", self.name);
+        let down = self.process.exit_status()?.is_some();
+        anyhow::ensure!(down || clock::is_read_by(self.process.pid())?, "{} has no clock of its own", self.name);
         clock::set(&file, seconds)
     }
 
@@ -117,9 +124,39 @@ impl Node {
 
     /// Starts it again on the same directory and ports, after killing it if it still runs. The log goes on.
     pub fn restart(&mut self) -> Result<()> {
+        self.restart_with(&[])
+    }
+
+    /// As [`Node::restart`], with more arguments of `forebay server`.
+    pub fn restart_with(&mut self, arguments: &[String]) -> Result<()> {
         self.process.kill()?;
-        self.process = launch(&self.name, &self.program, &self.dir, &self.environment)?;
+        self.process = launch(&self.name, &self.program, &self.dir, &self.environment, arguments, &self.site)?;
         Ok(())
+    }
+
+    /// Another program from its next start on, such as that of another release.
+    pub fn set_program(&mut self, program: &Path) {
+        self.program = program.to_owned();
+    }
+
+    /// Writes another list of masters into its settings, which count from its next start on.
+    pub fn set_masters(&mut self, masters: &[String]) -> Result<()> {
+        self.settings.masters = masters.to_vec();
+        let path = self.dir.join("forebay.toml");
+        std::fs::write(&path, self.settings.toml(&self.dir, &self.addresses))
+            .with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Gives a master another port, from its next start on, and with it another place in its list of masters; returns its address.
+    pub fn move_master(&mut self) -> Result<SocketAddr> {
+        let old = self.master_address().context("only a master can move")?.to_string();
+        let port = MasterPort::reserve(&self.site)?;
+        let new = port.advertised;
+        self.addresses.master = Some(port);
+        let place = |master: &String| if *master == old { new.to_string() } else { master.clone() };
+        let masters: Vec<String> = self.settings.masters.iter().map(place).collect();
+        self.set_masters(&masters)?;
+        Ok(new)
     }
 
     /// Waits until `/readyz` says 200; fails at once when the process has ended.
@@ -155,11 +192,21 @@ impl Node {
     }
 }
 
-fn launch(name: &str, program: &Path, dir: &Path, environment: &[(String, String)]) -> Result<Process> {
+fn launch(
+    name: &str,
+    program: &Path,
+    dir: &Path,
+    environment: &[(String, String)],
+    arguments: &[String],
+    site: &Site,
+) -> Result<Process> {
     let mut command = Command::new(program);
-    command.arg("server").arg("--config").arg(dir.join("forebay.toml")).current_dir(dir);
+    command.arg("server").arg("--config").arg(dir.join("forebay.toml")).args(arguments).current_dir(dir);
     command.env_remove("FOREBAY_BIN").envs(environment.iter().map(|(name, value)| (name, value)));
-    Process::start(name, command, &dir.join("log"))
+    site.place(&mut command)?;
+    let process = Process::start(name, command, &dir.join("log"))?;
+    site.runs(process.pid());
+    Ok(process)
 }
 
 async fn is_ready(address: SocketAddr) -> bool {

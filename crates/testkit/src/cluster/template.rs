@@ -1,7 +1,7 @@
 //! The configuration file of one process.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::node::Addresses;
 
@@ -48,6 +48,8 @@ pub struct NodeSettings {
     pub tiers: Vec<Tier>,
     /// Top-level TOML put in front.
     pub extra_toml: String,
+    /// Its data and relative tiers lie in its directory there, not with its settings.
+    pub data_in: Option<PathBuf>,
     /// Its wall clock can be set.
     pub own_clock: bool,
 }
@@ -65,13 +67,19 @@ impl NodeSettings {
 
     /// Dotted keys throughout, so that they may stand behind any top-level keys of the caller.
     fn write(&self, text: &mut String, dir: &Path, addresses: &Addresses) -> std::fmt::Result {
+        let own = dir.file_name().unwrap_or_default();
+        let elsewhere = self.data_in.as_ref().map(|parent| parent.join(own));
+        let dir = elsewhere.as_deref().unwrap_or(dir);
         let roles: Vec<&str> = self.roles.iter().map(|role| role.name()).collect();
         writeln!(text, "roles = {roles:?}")?;
         writeln!(text, "masters = {:?}", self.masters)?;
         writeln!(text, "data_dir = {:?}", dir.join("data"))?;
         writeln!(text, "web.listen = \"{}\"", addresses.web.address())?;
         if let Some(master) = &addresses.master {
-            writeln!(text, "master.listen = \"{}\"", master.address())?;
+            writeln!(text, "master.listen = \"{}\"", master.port.address())?;
+            if master.advertised != master.port.address() {
+                writeln!(text, "master.advertise = \"{}\"", master.advertised)?;
+            }
         }
         writeln!(text, "worker.listen = \"{}\"", addresses.data.address())?;
         writeln!(text, "worker.control_listen = \"{}\"", addresses.control.address())?;
@@ -103,6 +111,7 @@ impl Tier {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::site::Site;
 
     #[test]
     fn the_file_names_everything() {
@@ -110,10 +119,11 @@ mod tests {
             roles: vec![Role::Master, Role::Worker],
             masters: vec!["127.0.0.1:1".to_owned()],
             tiers: vec![Tier::mem("/dev/shm/x", "1MiB"), Tier::ssd("cache", "1GiB")],
+            data_in: None,
             extra_toml: "log.level = \"debug\"".to_owned(),
             own_clock: false,
         };
-        let addresses = Addresses::reserve(None).unwrap();
+        let addresses = Addresses::reserve(&Site::new(None, 0), None).unwrap();
         let text = settings.toml(Path::new("/tmp/n"), &addresses);
         let expected = format!(
             r#"log.level = "debug"

@@ -1,7 +1,7 @@
 //! What went through: each request with the bytes it asked for and the bytes it got.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, Method, Request, header};
@@ -26,6 +26,8 @@ pub struct Seen {
     pub sent: u64,
     /// Bytes of the body that came from the client so far.
     pub received: u64,
+    /// Nothing of it goes to the store any more: it was answered, or broken off.
+    pub ended: bool,
 }
 
 /// Sums over requests.
@@ -60,6 +62,17 @@ pub(super) struct Record {
     asked: AtomicU64,
     pub(super) sent: AtomicU64,
     pub(super) received: AtomicU64,
+    ended: AtomicBool,
+}
+
+/// Notes the end of a request when it is dropped.
+#[derive(Debug)]
+pub(super) struct Ends(pub(super) Arc<Record>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Release);
+    }
 }
 
 impl Record {
@@ -73,6 +86,7 @@ impl Record {
             asked: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
         }
     }
 
@@ -93,6 +107,7 @@ impl Record {
             asked: self.asked.load(Ordering::Relaxed),
             sent: self.sent.load(Ordering::Relaxed),
             received: self.received.load(Ordering::Relaxed),
+            ended: self.ended.load(Ordering::Acquire),
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
-use super::counts::{Counts, Record, Seen, Totals};
+use super::counts::{Counts, Ends, Record, Seen, Totals};
 use super::link::{Link, Pacer};
 use super::relay::{Body, End, Error, Relay, counting};
 use super::rules::{Fault, Hold, RuleId, Rules, When};
@@ -209,6 +209,7 @@ impl Shared {
     async fn handle(&self, request: Request<Incoming>, reset: ResetOnDrop) -> Result<Response<Body>, Error> {
         let record = Arc::new(Record::new(&request));
         self.counts.begin(Arc::clone(&record));
+        let _ends = Ends(Arc::clone(&record));
         let link = *lock(&self.link);
         let fault = lock(&self.rules).strike(request.method(), request.uri());
         sleep(link.latency).await;
