@@ -23,25 +23,31 @@ pub(crate) async fn start(environment: Vec<(String, String)>) -> Result<Cluster>
 
 /// A client of the cluster.
 pub(crate) async fn client(cluster: &Cluster, reach: Reach) -> Result<Client> {
-    let config = ClientConfig { same_host: reach == Reach::SameHost, ..ClientConfig::new([cluster.masters()]) };
+    let config =
+        ClientConfig { same_host: reach == Reach::SameHost, ..ClientConfig::new(cluster.masters().split(',')) };
     Ok(Client::connect(config).await?)
 }
 
 /// Mounts a directory of this machine at `/lake`; its metadata is read once.
 pub(crate) async fn mount_directory(client: &Client, directory: &std::path::Path) -> Result<()> {
-    mount(client, format!("file://{}", directory.display()), BTreeMap::new()).await
+    mount_directory_at(client, "/lake", directory).await
+}
+
+/// Mounts a directory of this machine, which may be mounted elsewhere too; its metadata is read once.
+pub(crate) async fn mount_directory_at(client: &Client, path: &str, directory: &std::path::Path) -> Result<()> {
+    mount(client, path, format!("file://{}", directory.display()), BTreeMap::new()).await
 }
 
 /// Mounts a bucket at `/lake`; its metadata is read once. The servers have the credentials in their environment.
 pub(crate) async fn mount_bucket(client: &Client, bucket: &str, endpoint: &str) -> Result<()> {
     let options = [("endpoint", endpoint), ("region", "us-east-1")];
     let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    mount(client, format!("s3://{bucket}"), BTreeMap::from(options)).await
+    mount(client, "/lake", format!("s3://{bucket}"), BTreeMap::from(options)).await
 }
 
-async fn mount(client: &Client, uri: String, options: BTreeMap<String, String>) -> Result<()> {
+async fn mount(client: &Client, path: &str, uri: String, options: BTreeMap<String, String>) -> Result<()> {
     let spec = MountSpec { uri, options, sync_interval: "never".to_owned(), ..MountSpec::default() };
-    client.add_mount("/lake", spec, false).await?;
+    client.add_mount(path, spec, false).await?;
     Ok(())
 }
 

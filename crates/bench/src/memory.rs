@@ -11,10 +11,11 @@ use std::path::Path;
 use std::time::Instant;
 
 /// Files of one directory.
-const FILES: u64 = 1_000;
+pub(crate) const FILES: u64 = 1_000;
 /// DESIGN: less than 2 GiB for 10 million inodes.
-const RESIDENT_MAX: f64 = (2_u64 << 30) as f64;
-const DISK_BYTES_MAX: f64 = 150.0;
+pub(crate) const RESIDENT_MAX: f64 = (2_u64 << 30) as f64;
+/// An inode's, with a short name.
+pub(crate) const DISK_BYTES_MAX: f64 = 150.0;
 
 /// Runs it.
 pub(crate) async fn run(setting: Setting) -> Result<Report> {
@@ -52,9 +53,10 @@ pub(crate) async fn run(setting: Setting) -> Result<Report> {
     Ok(report)
 }
 
-const MIB: f64 = (1 << 20) as f64;
+pub(crate) const MIB: f64 = (1 << 20) as f64;
 
-fn fill(root: &Path, directories: u64) -> Result<()> {
+/// Makes that many directories of empty files.
+pub(crate) fn fill(root: &Path, directories: u64) -> Result<()> {
     for directory in 0..directories {
         let path = root.join(format!("d{directory:06}"));
         fs::create_dir(&path)?;
@@ -66,7 +68,7 @@ fn fill(root: &Path, directories: u64) -> Result<()> {
 }
 
 /// How many entries a second this process finds and stats there: what loading them costs without us.
-fn walk_rate(root: &Path) -> Result<f64> {
+pub(crate) fn walk_rate(root: &Path) -> Result<f64> {
     let (started, mut entries) = (Instant::now(), 0_u64);
     for directory in fs::read_dir(root)? {
         for file in fs::read_dir(directory?.path())? {
@@ -94,7 +96,7 @@ async fn load(client: &Client, directories: u64) -> Result<()> {
 }
 
 /// Bytes of the state store's files, the log's left out.
-fn state_bytes(data: &Path) -> Result<u64> {
+pub(crate) fn state_bytes(data: &Path) -> Result<u64> {
     let mut total = 0;
     for entry in fs::read_dir(data).with_context(|| format!("reading {}", data.display()))? {
         let entry = entry?;

@@ -3,7 +3,8 @@
 use anyhow::Result;
 use futures::future::BoxFuture;
 
-use crate::{Setting, cold_read, hot_read, limits, memory, metadata, report::Report, small_files, write};
+use crate::report::Report;
+use crate::{Setting, apply, cold_read, failover, hot_read, limits, memory, metadata, raft, scale, small_files, write};
 
 /// One benchmark.
 #[derive(Debug)]
@@ -52,6 +53,26 @@ pub const BENCHES: &[Bench] = &[
         name: "memory",
         about: "the master with many inodes: resident memory and bytes on disk an inode",
         run: |setting| Box::pin(memory::run(setting)),
+    },
+    Bench {
+        name: "apply",
+        about: "the state machine alone: commands a second, against RocksDB taking the same rows",
+        run: |setting| Box::pin(apply::run(setting)),
+    },
+    Bench {
+        name: "raft",
+        about: "committed creates with one and three masters: against syncs of the disk, and the log in memory",
+        run: |setting| Box::pin(raft::run(setting)),
+    },
+    Bench {
+        name: "failover",
+        about: "kills of the leader of three masters: how long no write succeeds",
+        run: |setting| Box::pin(failover::run(setting)),
+    },
+    Bench {
+        name: "scale",
+        about: "a master with --inodes N: load, memory, disk, look-ups and restarts",
+        run: |setting| Box::pin(scale::run(setting)),
     },
 ];
 

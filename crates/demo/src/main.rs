@@ -67,6 +67,7 @@ async fn build_and_read() -> Result<World> {
         }
     }
     println!("\n{}", table::render(&readings));
+    readings.iter().try_for_each(measure::Reading::check)?;
     println!("every byte was as generated; {} s in all", started.elapsed().as_secs());
     Ok(world)
 }

@@ -13,6 +13,9 @@ use crate::world::Source;
 /// Files read at once, as a data loader or a query engine would.
 const READERS: usize = 8;
 
+/// The share of what was read before that must come from the cache. Less than all: a store is also asked what has changed.
+const HOT_HITS_MIN: f64 = 0.9;
+
 /// Whether the bytes are in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pass {
@@ -49,6 +52,14 @@ impl Reading {
     pub(crate) fn hit_ratio(&self) -> Option<f64> {
         self.fetched.map(|fetched| 1.0 - (fetched as f64 / self.bytes as f64).min(1.0))
     }
+
+    /// Fails when what was read before came from the store again.
+    pub(crate) fn check(&self) -> Result<()> {
+        let hits = self.hit_ratio().filter(|_| self.pass == Pass::Hot).unwrap_or(1.0);
+        let percent = hits * 100.0;
+        ensure!(hits >= HOT_HITS_MIN, "{} was fetched again: only {percent:.0} % came from the cache", self.mount);
+        Ok(())
+    }
 }
 
 /// Reads every file of a mount.
@@ -84,4 +95,32 @@ async fn read_one(client: &Client, mount: &str, expected: &Expected) -> Result<u
     ensure!(length == expected.length, "{path} has {length} bytes, {} were generated", expected.length);
     ensure!(checksum.finalize() == expected.checksum, "{path} differs from what was generated");
     Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hot_reading_must_come_from_the_cache() {
+        let reading = |pass, fetched| Reading {
+            mount: "/lake",
+            place: "far store",
+            pass,
+            files: 1,
+            bytes: 1000,
+            time: Duration::from_secs(1),
+            fetched,
+        };
+        for (pass, fetched, holds) in [
+            (Pass::Cold, Some(1000), true),
+            (Pass::Hot, Some(0), true),
+            (Pass::Hot, Some(100), true),
+            (Pass::Hot, Some(101), false),
+            (Pass::Hot, Some(1000), false),
+            (Pass::Hot, None, true),
+        ] {
+            assert_eq!(reading(pass, fetched).check().is_ok(), holds, "{pass:?} {fetched:?}");
+        }
+    }
 }

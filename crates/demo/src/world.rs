@@ -62,7 +62,7 @@ impl World {
 
         println!("starting forebay server");
         let cluster = Cluster::start(Layout { tiers: vec![Tier::ssd("cache", "2GiB")], ..Layout::default() }).await?;
-        let client = Client::connect(ClientConfig::new([cluster.masters()])).await.context("connecting")?;
+        let client = Client::connect(ClientConfig::new(cluster.masters().split(','))).await.context("connecting")?;
         println!("mounting the stores and the directory into one tree");
         mount(&client, "/images", s3_spec(&near, &near_proxy, "s3://images")).await?;
         mount(&client, "/warehouse", s3_spec(&far, &far_proxy, "s3://warehouse")).await?;
