@@ -3,15 +3,23 @@
 //! [`Settings`] is the single list of what can be set: its doc comments and defaults make the schema ([`keys`]) from which
 //! unknown keys are found, environment variables are named and `docs/configuration.md` is written ([`document()`]).
 
+mod conflicts;
 mod document;
 mod keys;
 mod layers;
 mod limits;
+mod paths;
 mod settings;
+mod shown;
+mod values;
 
+pub(crate) use conflicts::resolved;
 pub(crate) use document::document;
 pub(crate) use layers::{Config, ConfigError, Flags, load};
-pub(crate) use settings::{DirectorySettings, LogFormat, LogSettings, Role, Settings, TierKind};
+pub(crate) use limits::STALENESS_MAX;
+pub(crate) use settings::{
+    BackupSettings, DirectorySettings, LogFormat, LogSettings, ReadType, Role, Settings, TierKind, TierSettings,
+};
 
 pub(crate) use keys::nearest;
 

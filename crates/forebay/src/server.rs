@@ -6,10 +6,14 @@ mod roles;
 mod tiers;
 mod web;
 
+pub(crate) use tiers::{default_in_words as default_tiers_in_words, planned as planned_tiers};
+
 use crate::config::{Config, Settings};
 use anyhow::Context;
 use data_dir::DataDir;
+use forebay_master::RestoreFrom;
 use roles::Roles;
+pub(crate) use roles::{master_directory, own_address};
 use std::{
     future::pending,
     io::Write,
@@ -17,27 +21,42 @@ use std::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Runs the configured roles until SIGTERM or SIGINT.
-pub(crate) fn run(config: Config) -> anyhow::Result<()> {
+/// Runs the configured roles until SIGTERM or SIGINT; a master without data begins with a backup, if there is one to `restore`.
+pub(crate) fn run(mut config: Config, restore: Option<RestoreFrom>) -> anyhow::Result<()> {
     let started = Instant::now();
-    let settings = &config.settings;
+    let settings = &mut config.settings;
     logs::init(&settings.log)?;
     config.unknown_variables.iter().for_each(|unknown| tracing::warn!("{unknown}"));
     anyhow::ensure!(!settings.roles.is_empty(), "bad value for roles: []; allowed: master, worker");
     let data_dir = DataDir::open(&settings.data_dir)?;
+    // One name for it from here on: others are told paths below it, and names are made of it.
+    settings.data_dir = std::fs::canonicalize(&settings.data_dir)
+        .with_context(|| format!("cannot resolve data_dir {}", settings.data_dir.display()))?;
     raise_open_files_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("forebay").build()?;
-    let result = runtime.block_on(serve(settings, started));
-    drop(data_dir);
+    let result = runtime.block_on(serve(settings, restore, started));
+    runtime.shutdown_timeout(THREADS_MAX);
+    // Kept until the process is gone: a thread that a dead disk holds may still write there.
+    std::mem::forget(data_dir);
     result
 }
 
-async fn serve(settings: &Settings, started: Instant) -> anyhow::Result<()> {
+/// How long the end of the process waits for threads that a disk holds up. What was acknowledged is on disk by then.
+const THREADS_MAX: Duration = Duration::from_secs(1);
+
+async fn serve(settings: &Settings, restore: Option<RestoreFrom>, started: Instant) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let health = web::Health::default();
     health.not_ready("process", "starting");
     let web = web::start(&settings.web.listen, health.clone()).await.context("cannot open the web port")?;
-    let roles = Roles::start(settings, &health).await?;
+    let roles = tokio::select! {
+        roles = Roles::start(settings, restore, &health) => roles?,
+        // One of several masters that are new may wait long for the others.
+        () = stop.wait() => {
+            tracing::info!("stopped while starting");
+            return Ok(());
+        }
+    };
     health.ready("process");
     let serving = async {
         roles.ready(&health).await;

@@ -17,10 +17,11 @@ mod test;
 mod walk;
 
 use crate::cli::{failure::Failures, glob, place, suggest};
+use crate::config::STALENESS_MAX;
 use clap::{ArgAction, Args, Subcommand};
-use forebay_base::NsPath;
+use forebay_base::{HumanDuration, NsPath};
 use forebay_client::{Client, SyncMode};
-use std::{ffi::OsStr, process::ExitCode};
+use std::{ffi::OsStr, process::ExitCode, time::Duration};
 
 /// What to do with files.
 #[derive(Debug, Subcommand)]
@@ -37,7 +38,10 @@ pub(crate) enum FsCommand {
     Tail(cat::Tail),
     /// Copies files and directories, within the tree and between it and local files.
     Cp(copy::Cp),
-    /// Moves or renames.
+    /// Moves or renames, also across mounts and between the tree and local files.
+    ///
+    /// Within one mount it is a rename: at once, all or nothing. To another mount, and between the tree and local files, each file is copied and removed at
+    /// its source when the target has it whole; what cannot be moved stays where it was, and the exit code says so.
     Mv(mv::Mv),
     /// Removes files and directories, from the tree and from their store.
     Rm(rm::Rm),
@@ -57,6 +61,53 @@ pub(crate) enum FsCommand {
     Free(free::Free),
     /// Shows which workers hold which parts.
     Location(location::Location),
+}
+
+impl FsCommand {
+    /// How old what the command reads may be: as it says, or as `set`. What changes anything, or prepares for it, goes by what is true now.
+    pub(crate) fn max_staleness(&self, set: HumanDuration) -> Duration {
+        let staleness = match self {
+            FsCommand::Ls(args) => &args.staleness,
+            FsCommand::Stat(args) => &args.staleness,
+            FsCommand::Cat(args) => &args.staleness,
+            FsCommand::Head(args) => &args.staleness,
+            FsCommand::Tail(args) => &args.staleness,
+            FsCommand::Du(args) => &args.staleness,
+            FsCommand::Count(args) => &args.staleness,
+            FsCommand::Test(args) => &args.staleness,
+            FsCommand::Checksum(args) => &args.staleness,
+            FsCommand::Location(args) => &args.staleness,
+            FsCommand::Cp(_)
+            | FsCommand::Mv(_)
+            | FsCommand::Rm(_)
+            | FsCommand::Mkdir(_)
+            | FsCommand::Load(_)
+            | FsCommand::Free(_) => return Duration::ZERO,
+        };
+        staleness.max_staleness.unwrap_or(set).0
+    }
+}
+
+/// `--max-staleness`, of commands that read.
+#[derive(Clone, Copy, Debug, Args)]
+struct Staleness {
+    /// How old what is shown may be, e.g. 5s, 1d at most: any master may answer then, not just the one that leads. 0: none of it. Stands for `--set client.max_staleness=…`; no effect with `--sync`.
+    #[arg(long, value_name = "DURATION", value_parser = max_staleness, allow_hyphen_values = true)]
+    max_staleness: Option<HumanDuration>,
+}
+
+fn max_staleness(text: &str) -> Result<HumanDuration, String> {
+    if text.starts_with('-') {
+        return Err("nothing is less than 0 old: write a duration such as 5s, or 0 for what is true now".to_owned());
+    }
+    let staleness = text.parse::<HumanDuration>().map_err(|error| error.to_string())?;
+    match staleness.0 <= STALENESS_MAX {
+        true => Ok(staleness),
+        false => Err(format!(
+            "{} is the most: write less, such as 30s, or leave it out for what is true now",
+            HumanDuration(STALENESS_MAX)
+        )),
+    }
 }
 
 /// Runs the command.
@@ -92,7 +143,7 @@ struct LongHelp {
 }
 
 /// The paths that arguments with patterns stand for. What an argument fails with is told at once.
-async fn expand_all(client: &Client, arguments: &[std::ffi::OsString], failures: &mut Failures) -> Vec<NsPath> {
+async fn expand_all(client: &Client, arguments: &[std::ffi::OsString], failures: &Failures) -> Vec<NsPath> {
     let mut paths = Vec::new();
     for argument in arguments {
         paths.extend(failures.take(expand(client, argument).await).unwrap_or_default());

@@ -57,8 +57,10 @@ impl Step {
             return Ok(Step::Literal(name.to_vec()));
         }
         let text = std::str::from_utf8(name).context("a pattern must be UTF-8")?;
-        let glob =
-            GlobBuilder::new(text).literal_separator(true).build().with_context(|| format!("bad pattern {text:?}"))?;
+        let glob = GlobBuilder::new(text).literal_separator(true).build().map_err(|error| {
+            let message = format!("bad pattern {text:?}: {}", error.kind());
+            forebay_client::Error::new(ErrorKind::InvalidArgument, message)
+        })?;
         Ok(Step::Matching(glob.compile_matcher()))
     }
 }

@@ -1,9 +1,9 @@
 //! `forebay mount …`: stores in the tree.
 
 use crate::cli::{output, place::tree_path};
-use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use forebay_client::{Client, Mount, MountChanges, MountSpec};
+use forebay_base::ErrorKind;
+use forebay_client::{AddedMount, Client, Error, Mount, MountChanges, MountSpec};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, ffi::OsString};
 
@@ -38,7 +38,7 @@ pub(crate) struct Add {
     #[arg(long)]
     read_only: bool,
     /// How old metadata may be before the store is asked again: a duration, 0 (always ask) or never [default: 60s].
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     sync_interval: Option<String>,
     #[command(flatten)]
     options: StoreOptions,
@@ -75,11 +75,14 @@ struct StoreOptions {
 pub(crate) struct Update {
     /// Where it is mounted.
     path: OsString,
-    /// Refuses all changes, or allows them.
-    #[arg(long, value_name = "true|false")]
+    /// Refuses all changes, or (`--read-only=false`) allows them.
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
     read_only: Option<bool>,
+    /// Allows changes; stands for `--read-only false`.
+    #[arg(long, conflicts_with = "read_only")]
+    read_write: bool,
     /// How old metadata may be: a duration, 0 (always ask) or never.
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     sync_interval: Option<String>,
     #[command(flatten)]
     options: StoreOptions,
@@ -126,15 +129,24 @@ async fn add(args: Add, client: &Client) -> anyhow::Result<()> {
         options,
         secrets,
     };
-    let mount = client.add_mount(tree_path(&args.path)?, spec, args.skip_check).await?;
-    print(&mount, args.json);
+    let AddedMount { mount, empty } = client.add_mount(tree_path(&args.path)?, spec, args.skip_check).await?;
+    if args.json {
+        let mut value = to_json(&mount);
+        output::merge(&mut value, json!({ "empty": empty }));
+        output::line(value);
+        return Ok(());
+    }
+    print(&mount, false);
+    if empty {
+        eprintln!("note: {} is empty in its store; is {} what you meant?", output::shown(&mount.path), mount.spec.uri);
+    }
     Ok(())
 }
 
 async fn update(args: Update, client: &Client) -> anyhow::Result<()> {
     let (set_options, set_secrets) = args.options.collect()?;
     let changes = MountChanges {
-        read_only: args.read_only,
+        read_only: args.read_only.or(args.read_write.then_some(false)),
         sync_interval: args.sync_interval,
         set_options,
         unset_options: args.unset_option,
@@ -175,19 +187,25 @@ impl StoreOptions {
         for (key, value) in self.option.into_iter().chain(short) {
             let target = if SECRETS.contains(&key.as_str()) { &mut secrets } else { &mut options };
             if target.insert(key.clone(), value).is_some() {
-                bail!("option {key} is given twice");
+                return Err(wrong_use(format!("option {key} is given twice"), "give it once"));
             }
         }
         if self.store_credentials {
-            secrets.extend(credentials_of_environment()?);
+            secrets.extend(credentials_of_environment("--store-credentials")?);
         }
         Ok((options, secrets))
     }
 }
 
-fn credentials_of_environment() -> anyhow::Result<Named> {
+/// The keys that the environment has, for a flag that asks for them.
+pub(crate) fn credentials_of_environment(flag: &str) -> anyhow::Result<Named> {
     let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let need = |name: &str| get(name).with_context(|| format!("--store-credentials needs {name} in the environment"));
+    let need = |name: &str| {
+        get(name).ok_or_else(|| {
+            let message = format!("{flag} needs {name} in the environment");
+            wrong_use(message, "export it, or name a profile: --profile")
+        })
+    };
     let mut secrets = Named::from([
         ("access_key_id".to_owned(), need("AWS_ACCESS_KEY_ID")?),
         ("secret_access_key".to_owned(), need("AWS_SECRET_ACCESS_KEY")?),
@@ -196,11 +214,21 @@ fn credentials_of_environment() -> anyhow::Result<Named> {
     Ok(secrets)
 }
 
+/// What was typed cannot be meant.
+fn wrong_use(message: String, hint: &str) -> anyhow::Error {
+    Error::new(ErrorKind::InvalidArgument, message).with_hint(hint).into()
+}
+
 /// One line: path, store, what is special about it.
 pub(crate) fn summary(mount: &Mount) -> String {
     let spec = &mount.spec;
     let interval = if spec.sync_interval.is_empty() { "60s" } else { &spec.sync_interval };
-    let mut text = format!("{}  {}  {}", mount.path, spec.uri, if spec.read_only { "read-only" } else { "read-write" });
+    let mut text = format!(
+        "{}  {}  {}",
+        output::shown(&mount.path),
+        spec.uri,
+        if spec.read_only { "read-only" } else { "read-write" }
+    );
     text += &format!("  sync {interval}  credentials: {}", mount.credentials);
     spec.options.iter().for_each(|(key, value)| text += &format!("  {key}={value}"));
     text

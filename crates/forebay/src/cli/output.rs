@@ -1,18 +1,67 @@
 //! What commands print: text for people, JSON for programs.
 
+use super::quote::quote;
 use anyhow::Context;
 use forebay_base::{NsPath, TimestampMs};
 use forebay_client::{Entry, EntryKind};
 use serde_json::{Value, json};
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
+    sync::OnceLock,
     time::{Duration, UNIX_EPOCH},
 };
 
-/// A line on standard output. A reader that has gone away (`forebay fs ls / | head`) ends the command quietly.
+/// The first error of [`line()`].
+static LOST: OnceLock<io::Error> = OnceLock::new();
+
+/// A line on standard output. A reader that has gone away (`forebay fs ls / | head`) ends the command quietly. After any other error the command
+/// goes on with what it does, but prints nothing more: [`complete()`] tells at its end.
 pub(crate) fn line(text: impl std::fmt::Display) {
-    if let Err(error) = writeln!(io::stdout().lock(), "{text}") {
+    write_line(format_args!("{text}\n").to_string().as_bytes());
+}
+
+fn write_line(line: &[u8]) {
+    if LOST.get().is_some() {
+        return;
+    }
+    let mut out = io::stdout().lock();
+    if let Err(error) = out.write_all(line).and_then(|()| out.flush()) {
         quit_on_closed_pipe(&error);
+        let _ = LOST.set(error);
+    }
+}
+
+/// A line that ends with a path or a name of the tree: as it is where a program reads it, quoted on a terminal (see [`quote`]).
+pub(crate) fn named_line(before: impl std::fmt::Display, name: &[u8], after: &str) {
+    let mut line = before.to_string().into_bytes();
+    line.extend(match io::stdout().is_terminal() {
+        true => quote(name).into_bytes(),
+        false => name.to_vec(),
+    });
+    line.extend(after.bytes());
+    line.push(b'\n');
+    write_line(&line);
+}
+
+/// A path for a line of text: quoted on a terminal.
+pub(crate) fn shown(path: &NsPath) -> String {
+    match io::stdout().is_terminal() {
+        true => quote(path.as_bytes()),
+        false => path.to_string(),
+    }
+}
+
+/// A message without characters that a terminal would obey.
+pub(crate) fn printable(text: &str) -> String {
+    let escape = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
+}
+
+/// Whether all lines were written.
+pub(crate) fn complete() -> anyhow::Result<()> {
+    match LOST.get() {
+        None => Ok(()),
+        Some(error) => anyhow::bail!("the output is cut short: cannot write to standard output: {error}"),
     }
 }
 

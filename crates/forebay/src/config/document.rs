@@ -11,7 +11,7 @@ One TOML file (`--config FILE` or `FOREBAY_CONFIG`), overridden by environment v
 Without a file the defaults hold: one process with every role, on loopback only. `forebay config show` prints what holds and where
 each value comes from, `forebay config check` finds mistakes.
 
-Byte sizes are written `512MiB`, `1.5GB` or `4096`; durations `30s`, `250ms` or `1h30m`. A list in a variable is written with commas: `FOREBAY_MASTERS=a:7400,b:7400`.
+A relative path in a file is relative to the file's directory, in a variable or a flag to the working directory. Byte sizes are written `512MiB`, `1.5GB` or `4096`; durations `30s`, `250ms` or `1h30m`. A list in a variable is written with commas: `FOREBAY_MASTERS=a:7400,b:7400`.
 ";
 
 /// The page.
@@ -45,6 +45,9 @@ directories = [{ path = "/dev/shm/forebay", quota = "8GiB" }]
 kind = "ssd"
 directories = [{ path = "/nvme0/forebay", quota = "800GiB" }, { path = "/nvme1/forebay", quota = "800GiB" }]
 ```
+
+A directory must lie on a file system that can give back parts of a file (punch holes): ext4, XFS, Btrfs, F2FS, tmpfs. Others are refused when the worker starts.
+Each directory is of one tier alone: two that are the same, or one within another, are refused, and so are `data_dir` itself, one above it, and those of the roles (`master`, `worker`) in it.
 "#;
 
 /// The default as TOML; those that depend on the machine are told in the key's own words.

@@ -80,6 +80,43 @@ fn description(schema: &Value) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// The names within `value` that the setting `key` does not have, as paths (`worker.tiers[0].kid`), and the nearest that it has.
+pub(crate) fn unknown_within(key: &str, value: &toml::Value) -> Vec<(String, Option<String>)> {
+    let schema = schemars::schema_for!(Settings);
+    let root = schema.as_value();
+    let start = key.split('.').try_fold(root, |at, name| Some(resolve(root, at.get("properties")?.get(name)?)));
+    let mut found = Vec::new();
+    if let Some(start) = start {
+        unknown(root, start, key, value, &mut found);
+    }
+    found
+}
+
+fn unknown(root: &Value, schema: &Value, path: &str, value: &toml::Value, found: &mut Vec<(String, Option<String>)>) {
+    match value {
+        toml::Value::Array(items) => {
+            let Some(schema) = schema.get("items").map(|items| resolve(root, items)) else { return };
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(at, item)| unknown(root, schema, &format!("{path}[{at}]"), item, found));
+        }
+        toml::Value::Table(table) => {
+            let Some(known) = schema.get("properties").and_then(Value::as_object) else { return };
+            for (name, value) in table {
+                match known.get(name) {
+                    Some(property) => unknown(root, resolve(root, property), &format!("{path}.{name}"), value, found),
+                    None => {
+                        let near = nearest(name, known.keys().map(String::as_str));
+                        found.push((format!("{path}.{name}"), near.map(|near| format!("{path}.{near}"))));
+                    }
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 /// The words of an enum: `enum: [..]`, or `oneOf: [{const: ..}]` when its variants have docs.
 fn allowed(schema: &Value) -> Option<Vec<String>> {
     let words = |values: &Value, pick: fn(&Value) -> Option<&str>| -> Option<Vec<String>> {

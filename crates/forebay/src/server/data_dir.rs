@@ -1,10 +1,9 @@
 //! The data directory of a process: one process at a time, one format, told apart before anything in it is touched.
 
-use rustix::fs::{FlockOperation, flock};
+use forebay_base::data_dir::{self, FormatError};
+use forebay_base::{FileLock, LockError};
 use std::{
-    fs::{self, File},
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +15,7 @@ const LOCK_FILE: &str = "LOCK";
 /// An open data directory; its lock ends with the value or the process.
 #[derive(Debug)]
 pub(crate) struct DataDir {
-    _lock: File,
+    _lock: FileLock,
 }
 
 /// Why a data directory cannot be used. Nothing in it has been changed.
@@ -36,7 +35,7 @@ pub(crate) enum DataDirError {
     #[error("{path} is not a data directory of forebay ({reason}): set data_dir to an empty or new directory")]
     NotOurs { path: PathBuf, reason: String },
     /// The file system says no.
-    #[error("cannot use data directory {path}: {source}; set data_dir to a directory that can be written")]
+    #[error("cannot use data directory {path}; set data_dir to a directory that can be written")]
     Io { path: PathBuf, source: io::Error },
 }
 
@@ -44,15 +43,13 @@ impl DataDir {
     /// Makes the directory if it is missing, takes its lock, checks its format.
     pub(crate) fn open(path: &Path) -> Result<DataDir, DataDirError> {
         let io = |source| DataDirError::Io { path: path.into(), source };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
-        let is_new = !path.join(FORMAT_FILE).exists();
-        if is_new {
-            refuse_foreign(path)?;
+        data_dir::create_private(path).map_err(io)?;
+        // Before a lock is put there: one that is not for this version stays as it is.
+        match path.join(FORMAT_FILE).exists() {
+            true => check_format(path)?,
+            false => refuse_foreign(path)?,
         }
         let lock = lock(path)?;
-        if is_new {
-            write_format(path).map_err(io)?;
-        }
         check_format(path)?;
         Ok(DataDir { _lock: lock })
     }
@@ -63,7 +60,7 @@ fn refuse_foreign(path: &Path) -> Result<(), DataDirError> {
     let io = |source| DataDirError::Io { path: path.into(), source };
     for entry in fs::read_dir(path).map_err(io)? {
         let name = entry.map_err(io)?.file_name();
-        if name != LOCK_FILE && name != "FORMAT.tmp" {
+        if name != LOCK_FILE && name != "FORMAT.new" && name != "FORMAT.tmp" {
             let reason = format!("it has no FORMAT file but holds {}", name.to_string_lossy());
             return Err(DataDirError::NotOurs { path: path.into(), reason });
         }
@@ -71,46 +68,21 @@ fn refuse_foreign(path: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-fn lock(path: &Path) -> Result<File, DataDirError> {
-    let io = |source| DataDirError::Io { path: path.into(), source };
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path.join(LOCK_FILE))
-        .map_err(io)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut pid = String::new();
-            let _ = file.read_to_string(&mut pid);
-            return Err(DataDirError::InUse { path: path.into(), pid: pid.trim().to_owned() });
-        }
-        Err(errno) => return Err(io(errno.into())),
-    }
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(io)?;
-    Ok(file)
-}
-
-fn write_format(path: &Path) -> io::Result<()> {
-    let temporary = path.join("FORMAT.tmp");
-    let mut file = File::create(&temporary)?;
-    writeln!(file, "{FORMAT}")?;
-    file.sync_all()?;
-    fs::rename(temporary, path.join(FORMAT_FILE))?;
-    File::open(path)?.sync_all()
+fn lock(path: &Path) -> Result<FileLock, DataDirError> {
+    FileLock::take(&path.join(LOCK_FILE)).map_err(|error| match error {
+        LockError::Held { pid } => DataDirError::InUse { path: path.into(), pid },
+        LockError::Io(source) => DataDirError::Io { path: path.into(), source },
+    })
 }
 
 fn check_format(path: &Path) -> Result<(), DataDirError> {
-    let text =
-        fs::read_to_string(path.join(FORMAT_FILE)).map_err(|source| DataDirError::Io { path: path.into(), source })?;
-    match text.trim().parse::<u32>() {
-        Ok(found) if found > FORMAT => Err(DataDirError::Newer { path: path.into(), found }),
-        Ok(_) => Ok(()),
-        Err(_) => Err(DataDirError::NotOurs { path: path.into(), reason: format!("its FORMAT file says {text:?}") }),
-    }
+    data_dir::check_format(&path.join(FORMAT_FILE), "", FORMAT).map_err(|error| match error {
+        FormatError::Newer { found } => DataDirError::Newer { path: path.into(), found },
+        FormatError::Foreign { text } => {
+            DataDirError::NotOurs { path: path.into(), reason: format!("its FORMAT file says {text:?}") }
+        }
+        FormatError::Io(source) => DataDirError::Io { path: path.into(), source },
+    })
 }
 
 #[cfg(test)]
@@ -133,7 +105,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(DataDir::open(dir.path()).unwrap());
         fs::write(dir.path().join(FORMAT_FILE), "2\n").unwrap();
+        fs::remove_file(dir.path().join(LOCK_FILE)).unwrap();
         assert!(matches!(DataDir::open(dir.path()), Err(DataDirError::Newer { found: 2, .. })));
+        assert!(!dir.path().join(LOCK_FILE).exists());
         assert_eq!(fs::read_to_string(dir.path().join(FORMAT_FILE)).unwrap(), "2\n");
 
         let foreign = tempfile::tempdir().unwrap();

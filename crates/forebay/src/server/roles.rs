@@ -1,9 +1,12 @@
 //! From settings to running roles, and back to a clean stop.
 
 use super::{tiers, web::Health};
-use crate::config::{Role, Settings};
+use crate::config::{BackupSettings, Role, Settings};
 use anyhow::Context;
-use forebay_master::{Master, RunningMaster};
+use forebay_base::ErrorKind;
+use forebay_client::Error;
+use forebay_master::{BackupSchedule, Master, RestoreFrom, RunningMaster};
+use forebay_ufs::mount_options;
 use forebay_worker::{RunningWorker, Worker};
 use std::{
     net::{SocketAddr, ToSocketAddrs},
@@ -22,11 +25,24 @@ const SOCKET_PATH_MAX: usize = 107;
 
 impl Roles {
     /// Starts the configured roles, the master first: a worker in the same process registers with it.
-    pub(super) async fn start(settings: &Settings, health: &Health) -> anyhow::Result<Roles> {
+    pub(super) async fn start(
+        settings: &Settings,
+        restore: Option<RestoreFrom>,
+        health: &Health,
+    ) -> anyhow::Result<Roles> {
         let mut roles = Roles { master: None, worker: None };
+        if restore.is_some() && !settings.roles.contains(&Role::Master) {
+            let wrong = Error::new(ErrorKind::InvalidArgument, "--restore-from is for a master, and roles has none");
+            return Err(wrong.with_hint("start a server with the role master with it").into());
+        }
         if settings.roles.contains(&Role::Master) {
             health.not_ready("master", "starting");
-            let master = Master::start(master_settings(settings)?).await.context("cannot start the master")?;
+            if restore.is_some() {
+                check_worker_is_new(settings)?;
+            }
+            let master = forebay_master::Settings { restore, ..master_settings(settings)? };
+            let master = Master::start(master).await.context("cannot start the master")?;
+            health.ask("master", master.trouble());
             health.ready("master");
             roles.master = Some(master);
         }
@@ -76,6 +92,17 @@ impl Roles {
     }
 }
 
+/// The worker of this process would not serve a restored cluster with the cache of another one.
+fn check_worker_is_new(settings: &Settings) -> anyhow::Result<()> {
+    let cache = settings.data_dir.join("worker/cluster-id");
+    anyhow::ensure!(
+        !settings.roles.contains(&Role::Worker) || !cache.exists(),
+        "the data directory {} has the cache of a worker of another cluster: a backup is restored into an empty one only",
+        settings.data_dir.display()
+    );
+    Ok(())
+}
+
 /// "Any address" is one to listen on, not one to call.
 fn reachable(address: SocketAddr) -> SocketAddr {
     match address {
@@ -87,13 +114,26 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 fn master_settings(settings: &Settings) -> anyhow::Result<forebay_master::Settings> {
     let own = &settings.master;
-    let defaults = forebay_master::Settings::new(settings.data_dir.join("master"));
+    let defaults = forebay_master::Settings::new(master_directory(settings));
     let places = |running: u32| forebay_master::ClassLimit {
         running: running.max(1) as usize,
         waiting: own.waiting_max as usize,
     };
     Ok(forebay_master::Settings {
         listen: resolve("master.listen", &own.listen)?,
+        advertise: advertise(settings),
+        masters: settings.masters.clone(),
+        group: forebay_master::Group {
+            heartbeat_interval: own.heartbeat_interval.0,
+            election_timeout: own.election_timeout.0,
+            clock_drift_percent: own.clock_drift_percent,
+            snapshot_bytes_per_second: own.snapshot_rate,
+        },
+        log: forebay_master::Log {
+            segment_bytes: own.log_segment,
+            flush_bytes: own.log_flush,
+            retained_entries: own.log_keep,
+        },
         limits: forebay_master::Limits {
             read: places(own.reads_max),
             write: places(own.writes_max),
@@ -107,12 +147,52 @@ fn master_settings(settings: &Settings) -> anyhow::Result<forebay_master::Settin
         worker_timeout: own.worker_timeout.0,
         store_cache: own.block_cache,
         ticket_lifetime: own.ticket_lifetime.0,
+        direct_grant_lifetime: own.direct_grant_lifetime.0,
         part_size: own.part_size,
         rename_copies: own.rename_copies.max(1) as usize,
         purge_objects_per_second: own.purge_rate.max(1),
         freshness_entries: own.freshness_entries as usize,
+        auto_upgrade: own.auto_upgrade,
+        backup: backup_schedule(&settings.backup)?,
         ..defaults
     })
+}
+
+/// Backups at set times, if there is a place for them.
+fn backup_schedule(settings: &BackupSettings) -> anyhow::Result<Option<BackupSchedule>> {
+    if settings.to.is_empty() {
+        return Ok(None);
+    }
+    let option = |text: &String| {
+        let (name, value) = text
+            .split_once('=')
+            .with_context(|| format!("bad value for backup.options: {text:?}; write name=value"))?;
+        Ok((mount_options::canonical(name.trim()), value.trim().to_owned()))
+    };
+    let options = settings.options.iter().map(option).collect::<anyhow::Result<_>>()?;
+    Ok(Some(BackupSchedule { to: settings.to.clone(), options, every: settings.every.0, keep: settings.keep }))
+}
+
+/// Where the master's data lies.
+pub(crate) fn master_directory(settings: &Settings) -> PathBuf {
+    settings.data_dir.join("master")
+}
+
+/// The address by which the group of masters knows the one of these settings.
+pub(crate) fn own_address(settings: &Settings) -> String {
+    match advertise(settings) {
+        unset if unset.is_empty() => settings.master.listen.clone(),
+        address => address,
+    }
+}
+
+/// What the other masters call this one; empty: the address that it gets.
+fn advertise(settings: &Settings) -> String {
+    let own = &settings.master;
+    match own.advertise.is_empty() && settings.masters.len() > 1 && settings.masters.contains(&own.listen) {
+        true => own.listen.clone(),
+        false => own.advertise.clone(),
+    }
 }
 
 fn worker_settings(settings: &Settings, masters: Vec<String>) -> anyhow::Result<forebay_worker::Settings> {

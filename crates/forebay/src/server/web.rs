@@ -1,7 +1,9 @@
 //! The web port: `/metrics` for Prometheus, `/healthz` (the process lives), `/readyz` (it can serve).
 
+mod exposition;
+
 use axum::{Router, extract::State, http::StatusCode, routing::get};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -16,6 +18,19 @@ const UPKEEP: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Health {
     waiting: Arc<Mutex<Vec<(&'static str, String)>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+/// A part that says by itself, whenever it is asked, why it cannot serve.
+struct Asked {
+    part: &'static str,
+    trouble: Box<dyn Fn() -> Option<String> + Send>,
+}
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.part)
+    }
 }
 
 impl Health {
@@ -31,9 +46,18 @@ impl Health {
         self.waiting.lock().expect("no panic while the lock is held").retain(|(name, _)| *name != part);
     }
 
+    /// `part` is asked each time whether it can serve.
+    pub(crate) fn ask(&self, part: &'static str, trouble: impl Fn() -> Option<String> + Send + 'static) {
+        let asked = Asked { part, trouble: Box::new(trouble) };
+        self.asked.lock().expect("no panic while the lock is held").push(asked);
+    }
+
     fn reasons(&self) -> Vec<String> {
         let waiting = self.waiting.lock().expect("no panic while the lock is held");
-        waiting.iter().map(|(part, reason)| format!("{part}: {reason}")).collect()
+        let waiting: Vec<String> = waiting.iter().map(|(part, reason)| format!("{part}: {reason}")).collect();
+        let asked = self.asked.lock().expect("no panic while the lock is held");
+        let troubles = asked.iter().filter_map(|asked| Some(format!("{}: {}", asked.part, (asked.trouble)()?)));
+        waiting.into_iter().chain(troubles).collect()
     }
 }
 
@@ -58,7 +82,7 @@ struct Shared {
 
 /// Opens the port (`off`: none) and starts collecting metrics.
 pub(crate) async fn start(listen: &str, health: Health) -> anyhow::Result<Web> {
-    let metrics = PrometheusBuilder::new().install_recorder()?;
+    let metrics = exposition::recorder()?;
     let upkeep = tokio::spawn(upkeep(metrics.clone()));
     if listen == "off" {
         return Ok(Web { address: None, tasks: vec![upkeep] });

@@ -1,11 +1,13 @@
 //! `forebay fs cat`, `head` and `tail`.
 
-use super::{expand, expand_all, explain};
+use super::{Staleness, expand, expand_all, explain};
 use crate::cli::{failure::Failures, output};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::Args;
 use forebay_base::{ByteSize, NsPath};
 use forebay_client::{Client, File};
 use futures::TryStreamExt;
+use serde_json::{Value, json};
 use std::{
     ffi::{OsStr, OsString},
     ops::Range,
@@ -15,12 +17,20 @@ use std::{
 /// Bytes that `tail -n` looks at from the end before it looks at twice as many.
 const TAIL_STEP: u64 = 64 << 10;
 
+/// Bytes of one JSON object: a multiple of 3, so that the pieces' base64 texts one after another are the whole's.
+const PIECE: usize = 768 << 10;
+
 /// Writes files to standard output.
 #[derive(Debug, Args)]
 pub(crate) struct Cat {
     /// Files of the tree; patterns are allowed.
     #[arg(required = true)]
     paths: Vec<OsString>,
+    #[command(flatten)]
+    pub(super) staleness: Staleness,
+    /// One JSON object for each piece, with its bytes in base64.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Writes the start of a file.
@@ -28,12 +38,17 @@ pub(crate) struct Cat {
 pub(crate) struct Head {
     /// A file of the tree.
     path: OsString,
-    /// Lines.
+    /// Lines; `-20` stands for `-n 20`.
     #[arg(short = 'n', long, default_value_t = 10, conflicts_with = "bytes")]
     lines: u64,
     /// Bytes instead of lines, e.g. 4KiB.
     #[arg(short = 'c', long)]
     bytes: Option<ByteSize>,
+    #[command(flatten)]
+    pub(super) staleness: Staleness,
+    /// One JSON object for each piece, with its bytes in base64.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Writes the end of a file.
@@ -41,12 +56,17 @@ pub(crate) struct Head {
 pub(crate) struct Tail {
     /// A file of the tree.
     path: OsString,
-    /// The last N lines; +N: from line N on.
+    /// The last N lines; +N: from line N on; `-20` stands for `-n 20`.
     #[arg(short = 'n', long, default_value = "10", value_name = "[+]N", conflicts_with = "bytes")]
     lines: Start<u64>,
     /// The last N bytes instead of lines, e.g. 4KiB; +N: from byte N on. The first is 1.
     #[arg(short = 'c', long, value_name = "[+]N")]
     bytes: Option<Start<ByteSize>>,
+    #[command(flatten)]
+    pub(super) staleness: Staleness,
+    /// One JSON object for each piece, with its bytes in base64.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Where `tail` starts.
@@ -70,17 +90,17 @@ impl<T: FromStr> FromStr for Start<T> {
 
 /// Writes whole files.
 pub(crate) async fn cat(args: Cat, client: &Client) -> anyhow::Result<()> {
-    let mut failures = Failures::default();
-    for path in expand_all(client, &args.paths, &mut failures).await {
-        failures.take(whole(client, &path).await);
+    let failures = Failures::default();
+    for path in expand_all(client, &args.paths, &failures).await {
+        failures.take(whole(client, &path, args.json).await);
     }
     failures.end()
 }
 
-async fn whole(client: &Client, path: &NsPath) -> anyhow::Result<()> {
+async fn whole(client: &Client, path: &NsPath, json: bool) -> anyhow::Result<()> {
     let file = open(client, path).await?;
     let all = 0..file.len();
-    write_range(&file, all).await
+    write_range(&file, all, json).await
 }
 
 /// Opens a file. An empty output must not look like an empty file while somebody still writes it.
@@ -96,9 +116,10 @@ async fn open(client: &Client, path: &NsPath) -> anyhow::Result<File> {
 pub(crate) async fn head(args: Head, client: &Client) -> anyhow::Result<()> {
     let file = open_one(client, &args.path).await?;
     if let Some(bytes) = args.bytes {
-        return write_range(&file, 0..bytes.0.min(file.len())).await;
+        return write_range(&file, 0..bytes.0.min(file.len()), args.json).await;
     }
     let mut lines = args.lines;
+    let mut pieces = Pieces::new(&file, 0, args.json);
     let mut chunks = file.stream(..);
     while lines > 0 {
         let Some(chunk) = chunks.try_next().await? else { break };
@@ -110,9 +131,9 @@ pub(crate) async fn head(args: Head, client: &Client) -> anyhow::Result<()> {
                 break;
             }
         }
-        output::bytes(&chunk[..end])?;
+        pieces.write(&chunk[..end])?;
     }
-    output::flush()
+    pieces.end()
 }
 
 /// Writes the end.
@@ -124,7 +145,7 @@ pub(crate) async fn tail(args: Tail, client: &Client) -> anyhow::Result<()> {
         (None, Start::Last(lines)) => start_of_last_lines(&file, lines).await?,
         (None, Start::From(line)) => start_of_line(&file, line).await?,
     };
-    write_range(&file, start..file.len()).await
+    write_range(&file, start..file.len(), args.json).await
 }
 
 /// Where a line starts, counted from 1: the end when there are fewer.
@@ -175,10 +196,59 @@ async fn open_one(client: &Client, argument: &OsStr) -> anyhow::Result<File> {
     open(client, &paths[0]).await
 }
 
-async fn write_range(file: &File, range: Range<u64>) -> anyhow::Result<()> {
+async fn write_range(file: &File, range: Range<u64>, json: bool) -> anyhow::Result<()> {
+    let mut pieces = Pieces::new(file, range.start, json);
     let mut chunks = file.stream(range);
     while let Some(chunk) = chunks.try_next().await? {
-        output::bytes(&chunk)?;
+        pieces.write(&chunk)?;
     }
-    output::flush()
+    pieces.end()
+}
+
+/// Content on its way to standard output: as it is, or in JSON objects of [`PIECE`] bytes each but for the last.
+struct Pieces {
+    path: NsPath,
+    /// Where what is held starts in the file.
+    offset: u64,
+    /// With JSON only.
+    held: Option<Vec<u8>>,
+    any: bool,
+}
+
+impl Pieces {
+    fn new(file: &File, offset: u64, json: bool) -> Self {
+        Pieces { path: file.entry().path.clone(), offset, held: json.then(Vec::new), any: false }
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) -> anyhow::Result<()> {
+        let Some(held) = &mut self.held else { return output::bytes(bytes) };
+        while held.len() + bytes.len() >= PIECE {
+            let (now, later) = bytes.split_at(PIECE - held.len());
+            held.extend_from_slice(now);
+            output::line(piece(&self.path, self.offset, held));
+            self.offset += held.len() as u64;
+            self.any = true;
+            held.clear();
+            bytes = later;
+        }
+        held.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// An empty file is one empty piece.
+    fn end(self) -> anyhow::Result<()> {
+        match self.held {
+            Some(held) if !held.is_empty() || !self.any => output::line(piece(&self.path, self.offset, &held)),
+            Some(_) => {}
+            None => output::flush()?,
+        }
+        Ok(())
+    }
+}
+
+fn piece(path: &NsPath, offset: u64, bytes: &[u8]) -> Value {
+    let mut value = output::path_json(path);
+    let content = BASE64_STANDARD.encode(bytes);
+    output::merge(&mut value, json!({ "offset": offset, "length": bytes.len(), "content_base64": content }));
+    value
 }

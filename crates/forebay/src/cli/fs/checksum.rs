@@ -1,12 +1,12 @@
 //! `forebay fs checksum`.
 
-use super::{expand_all, explain, walk};
+use super::{Staleness, expand_all, explain, walk};
 use crate::cli::{failure::Failures, output};
 use anyhow::ensure;
 use clap::{Args, ValueEnum};
 use forebay_base::{NsPath, checksum::Crc32c};
-use forebay_client::{Client, File};
-use futures::{StreamExt, TryStreamExt};
+use forebay_client::{Client, Entry, File};
+use futures::TryStreamExt;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::ffi::OsString;
@@ -20,6 +20,8 @@ pub(crate) struct Checksum {
     /// Which checksum.
     #[arg(short, long, value_enum, default_value_t = Algorithm::Sha256)]
     algorithm: Algorithm,
+    #[command(flatten)]
+    pub(super) staleness: Staleness,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
@@ -35,30 +37,32 @@ enum Algorithm {
 
 /// Prints. Reads every byte through the cache.
 pub(crate) async fn run(args: Checksum, client: &Client) -> anyhow::Result<()> {
-    let mut failures = Failures::default();
-    for path in expand_all(client, &args.paths, &mut failures).await {
-        failures.take(below(&args, client, path).await);
+    let failures = Failures::default();
+    for path in expand_all(client, &args.paths, &failures).await {
+        failures.take(below(&args, client, path, &failures).await);
     }
     failures.end()
 }
 
 /// Prints those of a file, or of all files below a directory.
-async fn below(args: &Checksum, client: &Client, path: NsPath) -> anyhow::Result<()> {
-    explain(client, &path, client.stat(&path).await).await?;
-    let mut found = std::pin::pin!(walk::walk(client.clone(), path));
-    while let Some(item) = found.next().await {
-        let walk::Found::File(entry) = item? else { continue };
-        let file = client.open(&entry.path).await?;
-        ensure!(file.entry().complete, "{} is being written: it has no content yet", entry.path);
-        let sum = sum(&file, args.algorithm).await?;
-        if args.json {
-            let mut value = output::path_json(&entry.path);
-            let algorithm = args.algorithm.to_possible_value().map(|value| value.get_name().to_owned());
-            output::merge(&mut value, json!({ "algorithm": algorithm, "checksum": sum, "length": file.len() }));
-            output::line(value);
-        } else {
-            output::line(format_args!("{sum}  {}", entry.path));
-        }
+async fn below(args: &Checksum, client: &Client, path: NsPath, failures: &Failures) -> anyhow::Result<()> {
+    let entry = explain(client, &path, client.stat(&path).await).await?;
+    // Asked for by its name it must have a sum; among others it is left out.
+    ensure!(entry.is_directory() || entry.complete, "{path} is being written: it has no content yet");
+    walk::each_file(client, path, 1, failures, |entry| one(args, client, entry)).await
+}
+
+async fn one(args: &Checksum, client: &Client, entry: Entry) -> anyhow::Result<()> {
+    let file = client.open(&entry.path).await?;
+    ensure!(file.entry().complete, "{} is being written: it has no content yet", entry.path);
+    let sum = sum(&file, args.algorithm).await?;
+    if args.json {
+        let mut value = output::path_json(&entry.path);
+        let algorithm = args.algorithm.to_possible_value().map(|value| value.get_name().to_owned());
+        output::merge(&mut value, json!({ "algorithm": algorithm, "checksum": sum, "length": file.len() }));
+        output::line(value);
+    } else {
+        output::named_line(format_args!("{sum}  "), entry.path.as_bytes(), "");
     }
     Ok(())
 }

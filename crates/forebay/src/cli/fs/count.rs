@@ -1,6 +1,6 @@
 //! `forebay fs du` and `forebay fs count`.
 
-use super::{LongHelp, expand_all, explain};
+use super::{LongHelp, Staleness, expand_all, explain};
 use crate::cli::{failure::Failures, output};
 use clap::Args;
 use forebay_base::{ByteSize, NsPath};
@@ -20,6 +20,8 @@ pub(crate) struct Du {
     /// One line a path, which is all that there is: for those who are used to type it.
     #[arg(short, long)]
     summarize: bool,
+    #[command(flatten)]
+    pub(super) staleness: Staleness,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
@@ -36,6 +38,8 @@ pub(crate) struct Count {
     /// Lengths as 1.2GiB.
     #[arg(short = 'h', short_alias = 'H', long)]
     human: bool,
+    #[command(flatten)]
+    pub(super) staleness: Staleness,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
@@ -47,7 +51,7 @@ pub(crate) struct Count {
 pub(crate) async fn du(args: Du, client: &Client) -> anyhow::Result<()> {
     summaries(args.paths, client, |path, summary| match args.json {
         true => print_json(path, summary),
-        false => output::line(format_args!("{:>12}  {path}", length(summary, args.human))),
+        false => output::named_line(format_args!("{:>12}  ", length(summary, args.human)), path.as_bytes(), ""),
     })
     .await
 }
@@ -58,7 +62,8 @@ pub(crate) async fn count(args: Count, client: &Client) -> anyhow::Result<()> {
         true => print_json(path, summary),
         false => {
             let (directories, files) = (summary.directories, summary.files);
-            output::line(format_args!("{directories:>12} {files:>12} {:>18}  {path}", length(summary, args.human)));
+            let before = format_args!("{directories:>12} {files:>12} {:>18}  ", length(summary, args.human));
+            output::named_line(before, path.as_bytes(), "");
         }
     })
     .await
@@ -77,8 +82,8 @@ async fn summaries(
     if arguments.is_empty() {
         arguments.push("/".into());
     }
-    let mut failures = Failures::default();
-    for path in expand_all(client, &arguments, &mut failures).await {
+    let failures = Failures::default();
+    for path in expand_all(client, &arguments, &failures).await {
         let summary = explain(client, &path, client.content_summary(&path).await).await;
         if let Some(summary) = failures.take(summary) {
             show(&path, &summary);

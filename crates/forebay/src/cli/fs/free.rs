@@ -4,10 +4,12 @@ use super::{expand_all, explain, walk};
 use crate::cli::{failure::Failures, output};
 use clap::Args;
 use forebay_base::{ByteSize, NsPath};
-use forebay_client::Client;
-use futures::TryStreamExt;
+use forebay_client::{Client, Entry};
 use serde_json::json;
-use std::ffi::OsString;
+use std::{
+    ffi::OsString,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 /// Files whose pages are dropped at the same time.
 const PARALLEL: usize = 32;
@@ -25,11 +27,12 @@ pub(crate) struct Free {
 
 /// Frees.
 pub(crate) async fn run(args: Free, client: &Client) -> anyhow::Result<()> {
-    let mut freed = 0;
-    let mut failures = Failures::default();
-    for path in expand_all(client, &args.paths, &mut failures).await {
-        freed += failures.take(below(client, path).await).unwrap_or(0);
+    let freed = AtomicU64::new(0);
+    let failures = Failures::default();
+    for path in expand_all(client, &args.paths, &failures).await {
+        failures.take(below(client, path, &freed, &failures).await);
     }
+    let freed = freed.into_inner();
     match args.json {
         true => output::line(json!({ "freed": freed })),
         false => output::line(format_args!("{} freed", ByteSize(freed))),
@@ -37,15 +40,12 @@ pub(crate) async fn run(args: Free, client: &Client) -> anyhow::Result<()> {
     failures.end()
 }
 
-/// Frees a file, or all files below a directory; says how many bytes.
-async fn below(client: &Client, path: NsPath) -> anyhow::Result<u64> {
+/// Frees a file, or all files below a directory, and counts the bytes.
+async fn below(client: &Client, path: NsPath, freed: &AtomicU64, failures: &Failures) -> anyhow::Result<()> {
     explain(client, &path, client.stat(&path).await).await?;
-    walk::walk(client.clone(), path)
-        .try_filter_map(|found| async move {
-            let walk::Found::File(entry) = found else { return Ok(None) };
-            Ok(Some(async move { client.free(&entry.path).await.map_err(anyhow::Error::from) }))
-        })
-        .try_buffer_unordered(PARALLEL)
-        .try_fold(0, |sum, bytes| async move { Ok(sum + bytes) })
-        .await
+    let free = |entry: Entry| async move {
+        freed.fetch_add(client.free(&entry.path).await?, Relaxed);
+        Ok(())
+    };
+    walk::each_file(client, path, PARALLEL, failures, free).await
 }

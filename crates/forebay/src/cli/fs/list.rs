@@ -1,6 +1,6 @@
 //! `forebay fs ls`.
 
-use super::{LongHelp, expand, explain, sync_mode};
+use super::{LongHelp, Staleness, expand, explain, sync_mode};
 use crate::cli::{failure::Failures, output};
 use clap::Args;
 use forebay_base::{ByteSize, NsPath};
@@ -17,6 +17,9 @@ pub(crate) struct Ls {
     /// Mode, owner, group, length and time too.
     #[arg(short, long)]
     long: bool,
+    /// No effect, as no name is hidden here: for fingers that type `ls -la`.
+    #[arg(short, long)]
+    all: bool,
     /// Lengths as 1.2GiB.
     #[arg(short = 'h', short_alias = 'H', long)]
     human: bool,
@@ -29,6 +32,8 @@ pub(crate) struct Ls {
     /// Asks the store now, whatever the mount's sync interval.
     #[arg(long)]
     sync: bool,
+    #[command(flatten)]
+    pub(super) staleness: Staleness,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
@@ -42,7 +47,7 @@ pub(crate) async fn run(mut args: Ls, client: &Client) -> anyhow::Result<()> {
         args.paths.push("/".into());
     }
     let several = args.paths.len() > 1;
-    let mut failures = Failures::default();
+    let failures = Failures::default();
     for argument in &args.paths {
         let paths = failures.take(expand(client, argument).await).unwrap_or_default();
         let headed = several || paths.len() > 1;
@@ -61,7 +66,7 @@ async fn one(args: &Ls, client: &Client, path: &NsPath, headed: bool) -> anyhow:
         return Ok(());
     }
     if headed && !args.json && !args.recursive {
-        output::line(format_args!("{path}:"));
+        output::named_line("", path.as_bytes(), ":");
     }
     directory(args, client, path.clone()).await
 }
@@ -86,20 +91,21 @@ fn print(args: &Ls, entry: &Entry, whole_path: bool) {
     }
     let slash = if entry.is_directory() && entry.name().is_some() { "/" } else { "" };
     let name = match entry.name() {
-        Some(name) if !whole_path => format!("{name}{slash}"),
-        _ => format!("{}{slash}", entry.path),
+        Some(name) if !whole_path => name.as_bytes().to_vec(),
+        _ => entry.path.as_bytes().to_vec(),
     };
     if !args.long {
-        return output::line(name);
+        return output::named_line("", &name, slash);
     }
     let length = if args.human { ByteSize(entry.length).to_string() } else { entry.length.to_string() };
     let unfinished = if entry.complete { "" } else { " (being written)" };
-    output::line(format_args!(
-        "{} {:8} {:8} {:>12} {} {name}{unfinished}",
+    let before = format_args!(
+        "{} {:8} {:8} {:>12} {} ",
         output::mode(entry),
         output::or_dash(&entry.owner),
         output::or_dash(&entry.group),
         length,
         output::time(entry.modified)
-    ));
+    );
+    output::named_line(before, &name, &format!("{slash}{unfinished}"));
 }

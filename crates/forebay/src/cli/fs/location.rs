@@ -1,6 +1,6 @@
 //! `forebay fs location`.
 
-use super::{expand_all, explain};
+use super::{Staleness, expand_all, explain};
 use crate::cli::{failure::Failures, output};
 use clap::Args;
 use forebay_base::ByteSize;
@@ -14,6 +14,8 @@ pub(crate) struct Location {
     /// Files of the tree; patterns are allowed.
     #[arg(required = true)]
     paths: Vec<OsString>,
+    #[command(flatten)]
+    pub(super) staleness: Staleness,
     /// One JSON object a file.
     #[arg(long)]
     json: bool,
@@ -21,8 +23,8 @@ pub(crate) struct Location {
 
 /// Shows.
 pub(crate) async fn run(args: Location, client: &Client) -> anyhow::Result<()> {
-    let mut failures = Failures::default();
-    for path in expand_all(client, &args.paths, &mut failures).await {
+    let failures = Failures::default();
+    for path in expand_all(client, &args.paths, &failures).await {
         let held = explain(client, &path, client.location(&path).await).await;
         let Some(held) = failures.take(held) else { continue };
         if args.json {
@@ -31,7 +33,7 @@ pub(crate) async fn run(args: Location, client: &Client) -> anyhow::Result<()> {
             output::line(value);
             continue;
         }
-        output::line(format_args!("{path}:"));
+        output::named_line("", path.as_bytes(), ":");
         for Held { worker, ranges } in &held {
             for range in ranges {
                 let (offset, end) = (range.offset, range.offset + range.length);

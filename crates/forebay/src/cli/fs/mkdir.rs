@@ -30,7 +30,7 @@ fn octal(text: &str) -> Result<u32, String> {
 
 /// Makes them.
 pub(crate) async fn run(args: Mkdir, client: &Client) -> anyhow::Result<()> {
-    let mut failures = Failures::default();
+    let failures = Failures::default();
     for argument in &args.paths {
         failures.take(one(&args, client, argument).await);
     }

@@ -29,7 +29,7 @@ pub(crate) struct Rm {
 
 /// Removes.
 pub(crate) async fn run(args: Rm, client: &Client) -> anyhow::Result<()> {
-    let mut failures = Failures::default();
+    let failures = Failures::default();
     for argument in &args.paths {
         let paths = match expand(client, argument).await {
             Err(error) if args.force && crate::cli::failure::kind(&error) == Some(ErrorKind::NotFound) => continue,
@@ -43,9 +43,13 @@ pub(crate) async fn run(args: Rm, client: &Client) -> anyhow::Result<()> {
 }
 
 async fn one(args: &Rm, client: &Client, path: &NsPath) -> anyhow::Result<()> {
-    let options = DeleteOptions { recursive: args.recursive, namespace_only: args.namespace_only };
+    let options =
+        DeleteOptions { recursive: args.recursive, namespace_only: args.namespace_only, ..DeleteOptions::default() };
     match client.delete(path, options).await {
         Err(error) if args.force && error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotEmpty => {
+            Err(error.with_hint("--recursive removes what is in it too"))?
+        }
         result => explain(client, path, result).await?,
     }
     if args.json {

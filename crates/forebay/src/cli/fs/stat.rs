@@ -1,6 +1,6 @@
 //! `forebay fs stat`.
 
-use super::{expand_all, explain, sync_mode};
+use super::{Staleness, expand_all, explain, sync_mode};
 use crate::cli::{failure::Failures, output};
 use clap::Args;
 use forebay_base::ByteSize;
@@ -16,6 +16,8 @@ pub(crate) struct Stat {
     /// Asks the store now, whatever the mount's sync interval.
     #[arg(long)]
     sync: bool,
+    #[command(flatten)]
+    pub(super) staleness: Staleness,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
@@ -23,8 +25,8 @@ pub(crate) struct Stat {
 
 /// Shows.
 pub(crate) async fn run(args: Stat, client: &Client) -> anyhow::Result<()> {
-    let mut failures = Failures::default();
-    for path in expand_all(client, &args.paths, &mut failures).await {
+    let failures = Failures::default();
+    for path in expand_all(client, &args.paths, &failures).await {
         let options = StatOptions { sync: sync_mode(args.sync), with_xattrs: true };
         let entry = explain(client, &path, client.stat_with(&path, options).await).await;
         match failures.take(entry) {
@@ -37,8 +39,10 @@ pub(crate) async fn run(args: Stat, client: &Client) -> anyhow::Result<()> {
 }
 
 fn print(entry: &Entry) {
-    let row = |name: &str, value: &dyn std::fmt::Display| output::line(format_args!("{name:>12}: {value}"));
-    row("path", &entry.path);
+    let row = |name: &str, value: &dyn std::fmt::Display| {
+        output::line(format_args!("{name:>12}: {}", output::printable(&value.to_string())));
+    };
+    output::named_line(format_args!("{:>12}: ", "path"), entry.path.as_bytes(), "");
     row("kind", &if entry.is_directory() { "directory" } else { "file" });
     if entry.is_file() {
         row("length", &format!("{} ({})", entry.length, ByteSize(entry.length)));
@@ -51,7 +55,8 @@ fn print(entry: &Entry) {
     row("mode", &format!("{} ({:04o})", output::mode(entry), entry.mode));
     row("owner", &format!("{}:{}", output::or_dash(&entry.owner), output::or_dash(&entry.group)));
     row("modified", &output::time(entry.modified));
-    row("accessed", &output::time(entry.accessed));
+    let accessed = Some(entry.accessed).filter(|time| time.0 > 0).map(output::time);
+    row("accessed", &output::or_dash(accessed.as_deref().unwrap_or_default()));
     row("changed", &output::time(entry.changed));
     row("inode", &entry.inode);
     row("mount", &format!("{}{}", entry.mount, if entry.mount_point { " (mounted here)" } else { "" }));

@@ -1,15 +1,17 @@
 //! One file from here to there.
 
 use super::{
-    Source,
-    local::{self, LocalWriter},
+    attributes::{self, Attributes},
+    local::{self, LocalWriter, NewFile},
+    remove::{Identity, Version},
+    source::Source,
     target::Target,
 };
 use crate::cli::{failure, output};
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use forebay_base::{ErrorKind, TimestampMs};
-use forebay_client::{Client, CreateOptions, OpenOptions, StatOptions, SyncMode, WriteType, Writer};
+use forebay_client::{Client, CreateOptions, File, OpenOptions, ReadType, StatOptions, SyncMode, WriteType, Writer};
 use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use std::{fs::Metadata, os::fd::AsFd};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -19,10 +21,31 @@ const CHUNK: usize = 1 << 20;
 
 /// What the user chose.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Options {
-    pub(super) no_clobber: bool,
-    pub(super) preserve: bool,
-    pub(super) no_cache: bool,
+pub(in crate::cli::fs) struct Options {
+    pub(in crate::cli::fs) no_clobber: bool,
+    pub(in crate::cli::fs) preserve: Preserve,
+    pub(in crate::cli::fs) no_cache: bool,
+}
+
+/// What a copy keeps besides the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli::fs) enum Preserve {
+    Nothing,
+    Time,
+    /// Time, owner and mode, and the bytes are on the disk: the source is removed afterwards.
+    All,
+}
+
+impl Options {
+    fn preserves_all(self) -> bool {
+        self.preserve == Preserve::All
+    }
+}
+
+/// What was copied.
+pub(super) struct Copied {
+    pub(super) bytes: u64,
+    pub(super) version: Version,
 }
 
 /// The content of a file, and what is known of it.
@@ -31,9 +54,29 @@ struct Content {
     /// Unknown of a stream.
     length: Option<u64>,
     modified_ms: Option<u64>,
+    attributes: Attributes,
+    origin: Origin,
 }
 
-/// Copies a file; says how many bytes it had, or none when it was left alone.
+/// Where a content comes from.
+enum Origin {
+    /// As long as nothing has been read it may turn to a newer version.
+    Tree(File),
+    Local(Identity),
+    Stream,
+}
+
+impl Origin {
+    fn version(&self) -> Version {
+        match self {
+            Origin::Tree(file) => Version::Tree(file.entry().file_id()),
+            Origin::Local(identity) => Version::Local(*identity),
+            Origin::Stream => Version::Stream,
+        }
+    }
+}
+
+/// Copies a file; says what was copied, or none when it was left alone.
 ///
 /// What another program put at the target meanwhile is replaced too: the master looks at the store, and the copy starts again, once.
 pub(super) async fn copy(
@@ -42,7 +85,7 @@ pub(super) async fn copy(
     to: &Target,
     options: Options,
     done: impl Fn(u64),
-) -> anyhow::Result<Option<u64>> {
+) -> anyhow::Result<Option<Copied>> {
     if options.no_clobber && exists(client, to).await? {
         return Ok(None);
     }
@@ -71,7 +114,7 @@ async fn once(
     to: &Target,
     options: Options,
     done: &impl Fn(u64),
-) -> anyhow::Result<Option<u64>> {
+) -> anyhow::Result<Option<Copied>> {
     let mut content = open(client, from, options).await?;
     let mut sink = Sink::create(client, to, &content, options).await?;
     let mut copied = 0;
@@ -84,8 +127,14 @@ async fn once(
         sink.abandon().await;
         bail!("{from} changed while it was copied: {copied} bytes came, {expected} were there at the start");
     }
-    let kept = content.modified_ms.filter(|_| options.preserve);
-    Ok(sink.close(!options.no_clobber, kept).await?.then_some(copied))
+    let version = content.origin.version();
+    if !sink.close(&content, options).await? {
+        return Ok(None);
+    }
+    if options.preserves_all() {
+        attributes::move_xattrs(client, from, to).await?;
+    }
+    Ok(Some(Copied { bytes: copied, version }))
 }
 
 async fn exists(client: &Client, target: &Target) -> anyhow::Result<bool> {
@@ -103,12 +152,18 @@ async fn exists(client: &Client, target: &Target) -> anyhow::Result<bool> {
 async fn open(client: &Client, from: &Source, options: Options) -> anyhow::Result<Content> {
     match from {
         Source::Tree(path) => {
-            let how = OpenOptions { no_cache: options.no_cache, ..OpenOptions::default() };
+            let how = OpenOptions {
+                read_type: options.no_cache.then_some(ReadType::NoCache),
+                // What is to be removed is what the store has now.
+                sync: if options.preserves_all() { SyncMode::Now } else { SyncMode::ByInterval },
+            };
             let file = client.open_with(path, how).await?;
             let entry = file.entry();
             ensure!(entry.complete, "{path} is being written: it has no content yet");
             let chunks = file.stream(..).map_err(anyhow::Error::from).boxed();
-            Ok(Content { chunks, length: Some(entry.length), modified_ms: Some(entry.modified.0) })
+            let attributes = Attributes::of_entry(&entry);
+            let (length, modified_ms) = (Some(entry.length), Some(entry.modified.0));
+            Ok(Content { chunks, length, modified_ms, attributes, origin: Origin::Tree(file) })
         }
         Source::Local(path) => {
             let file = tokio::fs::File::open(path).await?;
@@ -120,12 +175,15 @@ async fn open(client: &Client, from: &Source, options: Options) -> anyhow::Resul
                 chunks: chunks(file).boxed(),
                 length: known.map(Metadata::len),
                 modified_ms: known.and_then(local::modified_ms),
+                attributes: known.map(Attributes::of_local).unwrap_or_default(),
+                origin: known.map_or(Origin::Stream, |metadata| Origin::Local(Identity::of(metadata))),
             })
         }
         Source::Stdin => {
             let stdin = std::fs::File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
             let chunks = chunks(tokio::fs::File::from_std(stdin)).boxed();
-            Ok(Content { chunks, length: None, modified_ms: None })
+            let attributes = Attributes::default();
+            Ok(Content { chunks, length: None, modified_ms: None, attributes, origin: Origin::Stream })
         }
     }
 }
@@ -148,11 +206,7 @@ impl Sink {
     async fn create(client: &Client, to: &Target, content: &Content, options: Options) -> anyhow::Result<Sink> {
         match to {
             Target::Tree { path, .. } => {
-                let modified = content.modified_ms.filter(|_| options.preserve).map(TimestampMs);
-                let write_type = if options.no_cache { WriteType::Through } else { WriteType::CacheThrough };
-                let how =
-                    CreateOptions { overwrite: !options.no_clobber, write_type, modified, ..CreateOptions::default() };
-                let writer = client.create(path, how).await?;
+                let writer = client.create(path, create_options(content, options)).await?;
                 if let Err(error) = writer.check_length(content.length.unwrap_or(0)) {
                     writer.abandon().await.ok();
                     return Err(error.into());
@@ -172,10 +226,19 @@ impl Sink {
         }
     }
 
-    async fn close(self, replace: bool, modified_ms: Option<u64>) -> anyhow::Result<bool> {
+    /// Whether the target has the content now; not so when it was left alone.
+    async fn close(self, content: &Content, options: Options) -> anyhow::Result<bool> {
         match self {
             Sink::Tree(writer) => writer.close().await.map(|_| true).map_err(Into::into),
-            Sink::Local(writer) => writer.close(replace, modified_ms).await,
+            Sink::Local(writer) => {
+                let new = NewFile {
+                    replace: !options.no_clobber,
+                    modified_ms: kept_time(content, options),
+                    mode: content.attributes.mode.filter(|_| options.preserves_all()),
+                    synced: options.preserves_all(),
+                };
+                writer.close(new).await
+            }
             Sink::Stdout => output::flush().map(|()| true),
         }
     }
@@ -186,4 +249,22 @@ impl Sink {
             let _ = writer.abandon().await;
         }
     }
+}
+
+fn kept_time(content: &Content, options: Options) -> Option<u64> {
+    content.modified_ms.filter(|_| options.preserve != Preserve::Nothing)
+}
+
+fn create_options(content: &Content, options: Options) -> CreateOptions {
+    let usual = CreateOptions {
+        overwrite: !options.no_clobber,
+        write_type: if options.no_cache { WriteType::Through } else { WriteType::CacheThrough },
+        modified: kept_time(content, options).map(TimestampMs),
+        ..CreateOptions::default()
+    };
+    if !options.preserves_all() {
+        return usual;
+    }
+    let Attributes { owner, group, mode } = content.attributes.clone();
+    CreateOptions { owner, group, mode: mode.unwrap_or(usual.mode), ..usual }
 }

@@ -1,20 +1,20 @@
 //! Where copies go.
 
-use super::{STANDARD_STREAM, Source};
+use super::{STANDARD_STREAM, attributes::Attributes, job::Act, source::Source};
 use crate::cli::place::Place;
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use forebay_base::{ErrorKind, Name, NsPath};
-use forebay_client::{Client, MakeDirectoryOptions};
+use forebay_client::{Client, Error, MakeDirectoryOptions};
 use std::{
     ffi::OsStr,
-    fmt,
+    fmt, io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 /// A path that is written, and whether it was a directory before.
 #[derive(Clone, Debug)]
-pub(super) enum Target {
+pub(in crate::cli::fs) enum Target {
     Tree { path: NsPath, kind: Kind },
     Local { path: PathBuf, kind: Kind },
     Stdout,
@@ -22,7 +22,7 @@ pub(super) enum Target {
 
 /// What a target was when the command started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::cli::fs) enum Kind {
     Directory,
     /// Nothing is there, and the name ends with `/`: only a directory can be copied there.
     NewDirectory,
@@ -40,17 +40,23 @@ impl Kind {
 }
 
 impl Target {
-    pub(super) async fn find(client: &Client, argument: &OsStr) -> anyhow::Result<Target> {
+    pub(in crate::cli::fs) async fn find(client: &Client, argument: &OsStr) -> anyhow::Result<Target> {
         if argument == STANDARD_STREAM {
             return Ok(Target::Stdout);
         }
         match Place::parse(argument) {
-            Place::Local(path) => Ok(Target::Local { kind: Kind::of(path.is_dir(), argument), path }),
+            Place::Local(path) => {
+                need_local_parent(&path)?;
+                Ok(Target::Local { kind: Kind::of(path.is_dir(), argument), path })
+            }
             Place::Tree(bytes) => {
                 let path = NsPath::parse(&bytes)?;
                 let is_directory = match client.stat(&path).await {
                     Ok(entry) => entry.is_directory(),
-                    Err(error) if error.kind() == ErrorKind::NotFound => false,
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        need_parent(client, &path).await?;
+                        false
+                    }
                     Err(error) => return Err(error.into()),
                 };
                 Ok(Target::Tree { path, kind: Kind::of(is_directory, argument) })
@@ -58,22 +64,25 @@ impl Target {
         }
     }
 
-    pub(super) fn is_directory(&self) -> bool {
+    pub(in crate::cli::fs) fn is_directory(&self) -> bool {
         matches!(self, Target::Tree { kind: Kind::Directory, .. } | Target::Local { kind: Kind::Directory, .. })
     }
 
     /// Refuses a file at a name that can only be a directory's.
-    pub(super) fn ensure_names_a_file(&self) -> anyhow::Result<()> {
+    pub(in crate::cli::fs) fn ensure_names_a_file(&self) -> anyhow::Result<()> {
         let new = matches!(
             self,
             Target::Tree { kind: Kind::NewDirectory, .. } | Target::Local { kind: Kind::NewDirectory, .. }
         );
-        ensure!(!new, "{self}/ is not a directory: make it first, or name the file");
-        Ok(())
+        if !new {
+            return Ok(());
+        }
+        let message = format!("no directory {self}/");
+        Err(Error::new(ErrorKind::NotFound, message).with_hint("make it first, or name the file").into())
     }
 
     /// What `source` becomes: a name inside the target when that is a directory, else the target itself.
-    pub(super) fn root_for(&self, source: &Source) -> anyhow::Result<Target> {
+    pub(in crate::cli::fs) fn root_for(&self, source: &Source) -> anyhow::Result<Target> {
         if !self.is_directory() {
             return Ok(self.clone());
         }
@@ -83,6 +92,28 @@ impl Target {
             Source::Stdin => bail!("{self} is a directory: name the file that standard input becomes"),
         };
         self.join(&name.unwrap_or_default())
+    }
+
+    /// Refuses a source that lies at or above this target.
+    pub(in crate::cli::fs) fn need_outside(&self, source: &Source, act: Act) -> anyhow::Result<()> {
+        if !self.is_inside(source) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::InvalidArgument, format!("cannot {act} {source} into itself ({self})")).into())
+    }
+
+    /// Refuses a path of the tree that lies in no mount and has none below it: files have no store there. Most who name one mean a local path.
+    pub(in crate::cli::fs) async fn need_store(&self, client: &Client) -> anyhow::Result<()> {
+        let Target::Tree { path, .. } = self else { return Ok(()) };
+        let mounts = client.mounts().await?;
+        if mounts.iter().any(|mount| path.starts_with(&mount.path) || mount.path.starts_with(path)) {
+            return Ok(());
+        }
+        let hint = format!(
+            "file:{path} is the local path; forebay mount list shows what is mounted in the tree, forebay mount add mounts a store"
+        );
+        let message = format!("{path} of the tree lies in no mount, so there is no store for a copy");
+        Err(Error::new(ErrorKind::InvalidArgument, message).with_hint(hint).into())
     }
 
     /// The target below this one; `below` is empty for this one.
@@ -105,8 +136,8 @@ impl Target {
         })
     }
 
-    /// Whether copying `source` here would copy the copies too.
-    pub(super) fn is_inside(&self, source: &Source) -> bool {
+    /// Whether copying `source` here would copy the copies too, or is not needed.
+    fn is_inside(&self, source: &Source) -> bool {
         match (self, source) {
             (Target::Tree { path, .. }, Source::Tree(source)) => path.starts_with(source),
             (Target::Local { path, .. }, Source::Local(source)) => resolved(path).starts_with(resolved(source)),
@@ -114,10 +145,25 @@ impl Target {
         }
     }
 
-    pub(super) async fn make_directory(&self, client: &Client) -> anyhow::Result<()> {
+    /// The name itself is meant, also when it is a directory's.
+    pub(in crate::cli::fs) fn itself(mut self) -> Target {
+        if let Target::Tree { kind, .. } | Target::Local { kind, .. } = &mut self {
+            *kind = Kind::Other;
+        }
+        self
+    }
+
+    /// Makes the directory, in the tree with these attributes, unless there is one.
+    pub(super) async fn make_directory(&self, client: &Client, attributes: Option<&Attributes>) -> anyhow::Result<()> {
         match self {
             Target::Tree { path, .. } => {
-                let options = MakeDirectoryOptions { parents: true, ..MakeDirectoryOptions::default() };
+                let usual = MakeDirectoryOptions { parents: true, ..MakeDirectoryOptions::default() };
+                let options = match attributes.cloned() {
+                    Some(Attributes { owner, group, mode }) => {
+                        MakeDirectoryOptions { owner, group, mode: mode.unwrap_or(usual.mode), ..usual }
+                    }
+                    None => usual,
+                };
                 client.make_directory(path, options).await?;
             }
             Target::Local { path, .. } => {
@@ -126,6 +172,40 @@ impl Target {
             Target::Stdout => bail!("a directory cannot be copied to standard output"),
         }
         Ok(())
+    }
+}
+
+/// As cp(1) and `hdfs dfs -put` do, a copy makes no directories above its target: a slip of the pen shall not make a tree.
+async fn need_parent(client: &Client, path: &NsPath) -> anyhow::Result<()> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    match client.stat(&parent).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let make = format!("make it: forebay fs mkdir -p {parent}");
+            // Most who name a directory that only this machine has mean that one.
+            let hint = match Path::new(OsStr::from_bytes(&parent.to_bytes())).is_dir() {
+                true => format!("file:{path} is the local path; if the tree is meant, {make}"),
+                false => make,
+            };
+            Err(Error::new(ErrorKind::NotFound, format!("no directory {parent} in the tree")).with_hint(hint).into())
+        }
+        Err(error) => Err(error.into()),
+        Ok(entry) if entry.is_directory() => Ok(()),
+        Ok(_) => Err(Error::new(ErrorKind::NotADirectory, format!("{parent} is a file, not a directory")).into()),
+    }
+}
+
+/// The same for local paths.
+fn need_local_parent(path: &Path) -> anyhow::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match parent {
+        Some(parent)
+            if !path.exists() && std::fs::metadata(parent).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) =>
+        {
+            let parent = parent.display();
+            let hint = format!("make it: mkdir -p {parent}");
+            Err(Error::new(ErrorKind::NotFound, format!("no directory file:{parent}")).with_hint(hint).into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -139,7 +219,7 @@ fn local_name(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// The path with links resolved as far as it exists.
-fn resolved(path: &Path) -> PathBuf {
+pub(in crate::cli::fs) fn resolved(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
     for ancestor in absolute.ancestors() {
         if let (Ok(real), Ok(rest)) = (ancestor.canonicalize(), absolute.strip_prefix(ancestor)) {

@@ -1,9 +1,7 @@
 //! Clocks that lie, in a cluster of processes: set forwards, backwards, on one machine or on all. Every byte is compared.
 
-mod common;
-
+use crate::common::{BUCKET, DEADLINE, Lake, Shape, write_seeded};
 use anyhow::{Context, Result, ensure};
-use common::{BUCKET, DEADLINE, Lake, Shape, write_seeded};
 use forebay_testkit::{data::Seeded, fault::Link, wait};
 use std::process::Stdio;
 use tokio::io::AsyncReadExt;

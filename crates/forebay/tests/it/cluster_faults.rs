@@ -1,19 +1,20 @@
 //! One master, three workers, a real S3 server, and faults between them. Every byte is compared.
 
-mod common;
-
+use crate::common::{BUCKET, DEADLINE, Lake, Shape, program, small_disk::SmallDisk, write_seeded};
 use anyhow::{Context, Result, ensure};
-use common::{BUCKET, DEADLINE, Lake, Shape, write_seeded};
 use forebay_testkit::{
     cluster::Tier,
+    data::Seeded,
     fault::{Fault, Link, When},
     wait,
 };
+use serde_json::Value;
 use std::{process::Stdio, time::Duration};
 use tokio::io::AsyncReadExt;
 
-/// Several blocks of 4 MiB, so that each worker owns some.
-const LENGTH: u64 = 40 << 20;
+/// Several blocks, so that each worker owns some.
+const LENGTH: u64 = 10 * BLOCK;
+const BLOCK: u64 = 4 << 20;
 
 fn small_blocks() -> Shape {
     let mount_flags = vec!["--sync-interval", "0", "--option", "block_size=4MiB"];
@@ -23,21 +24,40 @@ fn small_blocks() -> Shape {
 #[tokio::test]
 async fn blocks_are_spread_and_read_hot_without_the_store() -> Result<()> {
     let mut lake = Lake::start(small_blocks()).await?;
-    let seeded = lake.put_seeded("big", LENGTH).await?;
-    lake.check("/lake/big", seeded, LENGTH).await?;
+    let expected = lake.put_seeded("big", LENGTH).await?.bytes(0..LENGTH);
+    // A worker that has not heard of the others takes their blocks for its own.
+    for index in 0..3 {
+        let worker = &*lake.cluster.worker(index);
+        let knows_all =
+            || async { worker.metric("forebay_worker_known_workers").await.is_ok_and(|count| count == 3.0) };
+        wait::until("a worker to know all", DEADLINE, knows_all).await?;
+    }
+    ensure!(lake.cat_from_afar("/lake/big").await? == expected, "other bytes");
     let fetched = lake.bytes_from_store();
     ensure!(fetched <= LENGTH + LENGTH / 10, "{fetched} bytes asked for {LENGTH}");
-    lake.check("/lake/big", seeded, LENGTH).await?;
+    ensure!(lake.cat_from_afar("/lake/big").await? == expected, "other bytes, hot");
     let again = lake.bytes_from_store();
     ensure!(again < LENGTH / 100, "the second read fetched {again} bytes");
-    // A worker that was killed comes back with its old cache.
-    lake.cluster.worker(1).kill()?;
-    lake.cluster.worker(1).restart()?;
-    lake.cluster.worker(1).wait_ready(DEADLINE).await?;
+    let cached = lake.cached("/lake/big").await?;
+    ensure!(cached.len() > 1 && cached.values().sum::<u64>() >= LENGTH, "spread over workers: {cached:?}");
+    // A worker that was killed comes back with its old cache, and serves it. One that was alone at the start may hold all of it, for the others.
+    let owners = cached.iter().filter(|(_, held)| **held < LENGTH);
+    let (address, held) = owners.max_by_key(|(_, held)| **held).context("cached")?;
+    let busiest = (0..3).find(|index| lake.cluster.worker(*index).data_address().to_string() == *address);
+    let busiest = busiest.with_context(|| format!("{address} is a worker"))?;
+    lake.cluster.worker(busiest).kill()?;
+    lake.cluster.worker(busiest).restart()?;
+    lake.cluster.worker(busiest).wait_ready(DEADLINE).await?;
+    wait::until("the worker to find its cache", DEADLINE, || async {
+        lake.cached("/lake/big").await.is_ok_and(|after| after.get(address) == Some(held))
+    })
+    .await?;
     lake.bytes_from_store();
-    lake.check("/lake/big", seeded, LENGTH).await?;
+    ensure!(lake.cat_from_afar("/lake/big").await? == expected, "other bytes, after a restart");
     let again = lake.bytes_from_store();
     ensure!(again < LENGTH / 100, "after a restart {again} bytes were fetched");
+    let served = lake.cluster.worker(busiest).metric("forebay_worker_read_hit_bytes_total").await?;
+    ensure!(served >= BLOCK as f64, "{served} bytes of {held} were served by the worker that came back");
     Ok(())
 }
 
@@ -72,6 +92,7 @@ async fn a_store_that_is_away_is_told_and_what_is_cached_still_reads() -> Result
     lake.check("/lake/cached", seeded, LENGTH / 4).await?;
     let text = lake.fails(6, &["--set", "client.deadline=5s", "fs", "cat", "/lake/cold"]).await?;
     ensure!(text.contains("error:"), "{text}");
+    ensure!(text.contains("note: still waiting for bytes of /lake/cold; giving up after 5s"), "{text}");
     lake.proxy.accept()?;
     ensure!(lake.cat("/lake/cold").await?.len() == 1000);
     Ok(())
@@ -146,15 +167,44 @@ async fn a_writer_that_dies_leaves_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn a_full_disk_turns_into_reading_through() -> Result<()> {
-    let disk = tmpfs::Tmpfs::mount("8m")?;
+    let disk = SmallDisk::new("8m", &program())?;
     // The quota promises more than the disk has.
     let tiers = vec![Tier::ssd(&disk.path().join("cache").to_string_lossy(), "1GiB")];
-    let lake =
-        Lake::start(Shape { tiers, mount_flags: vec!["--option", "block_size=4MiB"], ..Shape::default() }).await?;
-    let seeded = lake.put_seeded("big", LENGTH).await?;
-    for _ in 0..2 {
-        lake.check("/lake/big", seeded, LENGTH).await?;
+    let mut lake = Lake::start(Shape { program: disk.program(), tiers, ..small_blocks() }).await?;
+    let expected = lake.put_seeded("big", LENGTH).await?.bytes(0..LENGTH);
+    for round in 0..3 {
+        ensure!(lake.cat_from_afar("/lake/big").await? == expected, "other bytes in round {round}");
     }
+    let cached = lake.cached("/lake/big").await?;
+    let held: u64 = cached.values().sum();
+    ensure!(held > 0 && held < LENGTH, "{held} of {LENGTH} bytes are cached: {cached:?}");
+    // Somebody else takes what the cache had left free: now the disks are full to the last byte.
+    for index in 0..3 {
+        disk.fill(lake.cluster.worker(index).process().pid())?;
+    }
+    let other = lake.put_seeded("other", LENGTH).await?.bytes(0..LENGTH);
+    for round in 0..2 {
+        ensure!(lake.cat_from_afar("/lake/other").await? == other, "other bytes with full disks, round {round}");
+        ensure!(lake.cat_from_afar("/lake/big").await? == expected, "other bytes of the first file, round {round}");
+    }
+    let mut through = 0.0;
+    for index in 0..3 {
+        through += lake.cluster.worker(index).metric("forebay_worker_read_through_bytes_total").await?;
+    }
+    ensure!(through > LENGTH as f64, "{through} bytes were read through");
+    // The disks are others' now: what is used is no more than what can be, and the reason is told.
+    wait::until("the status to tell of other data", DEADLINE, || async {
+        let Ok(status) = lake.json(&["status", "--json"]).await else { return false };
+        let workers = status[0]["workers"].as_array().cloned().unwrap_or_default();
+        let number = |worker: &Value, name: &str| worker["tiers"][0][name].as_u64().unwrap_or_default();
+        workers.iter().all(|worker| {
+            let (used, capacity) = (number(worker, "used"), number(worker, "capacity"));
+            used <= capacity && capacity < number(worker, "quota") && number(worker, "other") > 0
+        })
+    })
+    .await?;
+    let told = lake.ok(&["status"]).await?;
+    ensure!(told.contains("quota 1GiB: its disk has no room for more") && told.contains("is other data"), "{told}");
     let dir = tempfile::tempdir()?;
     let written = write_seeded(&dir.path().join("w"), LENGTH)?;
     lake.ok(&["fs", "cp", &format!("file:{}", dir.path().join("w").display()), "/lake/w"]).await?;
@@ -166,47 +216,37 @@ async fn changed_objects_are_seen_and_never_mixed() -> Result<()> {
     let lake = Lake::start(small_blocks()).await?;
     for round in 0..5u64 {
         let length = LENGTH / 8 + round;
-        let seeded = forebay_testkit::data::Seeded::new(round);
+        let seeded = Seeded::new(round);
         lake.store.client().put(BUCKET, "changing", seeded.bytes(0..length)).await?;
         lake.check("/lake/changing", seeded, length).await.with_context(|| format!("round {round}"))?;
     }
     lake.store.client().delete(BUCKET, "changing").await?;
     lake.fails(3, &["fs", "cat", "/lake/changing"]).await?;
+    for same_host in ["true", "false"] {
+        change_under_a_reader(&lake, same_host).await.with_context(|| format!("same_host={same_host}"))?;
+    }
     Ok(())
 }
 
-mod tmpfs {
-    //! A small disk of its own.
-
-    use anyhow::{Context, Result, ensure};
-    use std::{path::Path, process::Command};
-    use tempfile::TempDir;
-
-    pub(crate) struct Tmpfs {
-        dir: TempDir,
-    }
-
-    impl Tmpfs {
-        pub(crate) fn mount(size: &str) -> Result<Tmpfs> {
-            let dir = tempfile::tempdir()?;
-            let status = Command::new("mount")
-                .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-                .arg(dir.path())
-                .status()
-                .context("running mount")?;
-            ensure!(status.success(), "mounting a tmpfs needs root: {status}");
-            Ok(Tmpfs { dir })
-        }
-
-        pub(crate) fn path(&self) -> &Path {
-            self.dir.path()
-        }
-    }
-
-    impl Drop for Tmpfs {
-        fn drop(&mut self) {
-            // The server may still be ending when a test has failed: the lazy way never leaves the mount behind.
-            let _ = Command::new("umount").arg("--lazy").arg(self.dir.path()).status();
-        }
-    }
+/// The object changes while a reader that the store makes slow is in the middle of it: what he gets is a start of the old one, and an error.
+async fn change_under_a_reader(lake: &Lake, same_host: &str) -> Result<()> {
+    let (key, path) = (format!("under-{same_host}"), format!("/lake/under-{same_host}"));
+    let (old, new) = (Seeded::named("old"), Seeded::named("new"));
+    lake.store.client().put(BUCKET, &key, old.bytes(0..LENGTH)).await?;
+    lake.proxy.set_link(Link { bytes_per_second: Some(12 << 20), ..Link::default() });
+    let setting = format!("client.same_host={same_host}");
+    let mut command = lake.cluster.command(&["--set", &setting, "fs", "cat", &path]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut output = child.stdout.take().context("piped")?;
+    let mut found = vec![0; 2 << 20];
+    output.read_exact(&mut found).await?;
+    lake.store.client().put(BUCKET, &key, new.bytes(0..LENGTH)).await?;
+    output.read_to_end(&mut found).await?;
+    let ended = child.wait_with_output().await?;
+    let said = String::from_utf8_lossy(&ended.stderr);
+    old.check(0, &found).with_context(|| format!("a mixture in {} bytes: {said}", found.len()))?;
+    ensure!(ended.status.code() == Some(7), "{} after {} bytes: {said}", ended.status, found.len());
+    ensure!((found.len() as u64) < LENGTH, "all of it was read before the change");
+    lake.proxy.set_link(Link::default());
+    lake.check(&path, new, LENGTH).await
 }

@@ -1,9 +1,7 @@
 //! One master, three workers, a real S3 server: faults under writers, and workers that die and come back under readers. Every byte is compared.
 
-mod common;
-
+use crate::common::{BUCKET, DEADLINE, Lake, Shape, write_seeded};
 use anyhow::{Context, Result, ensure};
-use common::{BUCKET, DEADLINE, Lake, Shape, write_seeded};
 use forebay_testkit::{
     cluster::Tier,
     data::Seeded,

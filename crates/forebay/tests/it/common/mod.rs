@@ -1,7 +1,8 @@
 //! What the suites share: a real cluster of processes over a real S3 server, driven through the binary as users do.
 
-#![allow(dead_code, reason = "each suite uses a part")]
 #![allow(unreachable_pub, reason = "a module of several suites")]
+
+pub mod small_disk;
 
 use anyhow::{Result, ensure};
 use forebay_testkit::{
@@ -23,6 +24,14 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// The bucket that is mounted at `/lake`.
 pub const BUCKET: &str = "lake";
 
+/// How a client ended that was to be broken off. What it had found before counts.
+pub fn broken_off(ended: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
+    match ended {
+        Err(error) if error.is_cancelled() => Ok(()),
+        ended => ended?,
+    }
+}
+
 /// The program under test.
 pub fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_forebay"))
@@ -37,7 +46,12 @@ pub struct Lake {
 
 /// How a [`Lake`] differs from the usual one.
 pub struct Shape {
+    /// What is run; another than the program itself for small disks.
+    pub program: PathBuf,
+    pub masters: usize,
     pub workers: usize,
+    /// No worker in a master's process.
+    pub lone_masters: bool,
     pub tiers: Vec<Tier>,
     pub extra_toml: String,
     pub mount_flags: Vec<&'static str>,
@@ -48,7 +62,16 @@ impl Default for Shape {
     fn default() -> Self {
         let tiers = vec![Tier::ssd("cache", "512MiB")];
         let mount_flags = vec!["--sync-interval", "0"];
-        Shape { workers: 0, tiers, extra_toml: String::new(), mount_flags, own_clocks: false }
+        Shape {
+            program: program(),
+            masters: 1,
+            workers: 0,
+            lone_masters: false,
+            tiers,
+            extra_toml: String::new(),
+            mount_flags,
+            own_clocks: false,
+        }
     }
 }
 
@@ -58,23 +81,25 @@ impl Lake {
         Lake::start(Shape::default()).await
     }
 
-    /// One master and three workers.
-    pub async fn of_three() -> Result<Lake> {
-        Lake::start(Shape { workers: 3, ..Shape::default() }).await
+    pub async fn start(shape: Shape) -> Result<Lake> {
+        Lake::over(Versitygw::start().await?, shape).await
     }
 
-    pub async fn start(shape: Shape) -> Result<Lake> {
-        let store = Versitygw::start().await?;
+    /// A cluster over that store.
+    pub async fn over(store: S3Server, shape: Shape) -> Result<Lake> {
         store.create_bucket(BUCKET).await?;
         let proxy = Proxy::start(store.endpoint()).await?;
         let environment = store.access().environment();
         let cluster = Cluster::start(Layout {
-            program: Some(program()),
+            program: Some(shape.program),
+            masters: shape.masters,
             workers: shape.workers,
+            lone_masters: shape.lone_masters,
             tiers: shape.tiers,
             extra_toml: shape.extra_toml,
             environment: environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             own_clocks: shape.own_clocks,
+            ..Layout::default()
         })
         .await?;
         let (endpoint, uri) = (proxy.endpoint(), format!("s3://{BUCKET}"));
@@ -120,6 +145,25 @@ impl Lake {
         let output = self.run(&["fs", "cat", path]).await?;
         ensure!(output.status.success(), "cat {path}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(output.stdout)
+    }
+
+    /// The bytes as a client on another host gets them: over connections, from the workers that own the blocks.
+    pub async fn cat_from_afar(&self, path: &str) -> Result<Vec<u8>> {
+        let output = self.run(&["--set", "client.same_host=false", "fs", "cat", path]).await?;
+        ensure!(output.status.success(), "cat {path}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(output.stdout)
+    }
+
+    /// Bytes of a file that each worker has cached, by its address.
+    pub async fn cached(&self, path: &str) -> Result<std::collections::BTreeMap<String, u64>> {
+        let told = self.json(&["fs", "location", "--json", path]).await?;
+        let workers = told[0]["workers"].as_array().cloned().unwrap_or_default();
+        let bytes = |worker: &Value| {
+            let ranges = worker["ranges"].as_array().cloned().unwrap_or_default();
+            let sum = ranges.iter().filter_map(|range| range["length"].as_u64()).sum();
+            (worker["address"].as_str().unwrap_or_default().to_owned(), sum)
+        };
+        Ok(workers.iter().map(bytes).collect())
     }
 
     /// A file that reads as its seed says, to the last byte.
