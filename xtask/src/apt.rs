@@ -30,6 +30,22 @@ pub(crate) const FOR_PYTHON: &[Package] = &[
 pub(crate) const FOR_CLOCKS: &[Package] =
     &[Package { name: "faketime", why: "lets tests set the clock of one process", is_there: has_faketime }];
 
+/// What the tests need that cut the power of a file system. Root mounts it without a helper.
+pub(crate) const FOR_POWER_CUTS: &[Package] = &[
+    Package {
+        name: "fuse3",
+        why: "mounts a file system of the tests",
+        is_there: || is_root() || has_command("fusermount3"),
+    },
+    Package { name: "util-linux", why: "starts programs where they see it", is_there: || has_command("nsenter") },
+];
+
+/// What tests need that cut networks.
+pub(crate) const FOR_NETWORKS: &[Package] = &[
+    Package { name: "iproute2", why: "joins network namespaces in tests", is_there: || has_system_command("ip") },
+    Package { name: "nftables", why: "cuts networks in tests", is_there: || has_system_command("nft") },
+];
+
 /// What fetching Go modules needs.
 pub(crate) const FOR_GO: &[Package] = &[Package {
     name: "ca-certificates",
@@ -89,6 +105,11 @@ pub(crate) fn has_command(name: &str) -> bool {
     env::split_paths(&path).any(|dir| dir.join(name).is_file())
 }
 
+/// Whether `PATH`, or where users other than root have it not, has the command.
+fn has_system_command(name: &str) -> bool {
+    has_command(name) || ["/usr/sbin", "/sbin"].iter().any(|dir| Path::new(dir).join(name).is_file())
+}
+
 fn has_compiler() -> bool {
     let compiler = env::var_os("CXX").unwrap_or_else(|| "g++".into());
     succeeds(Command::new(compiler).arg("--version")) && has_command("ar")
@@ -111,9 +132,12 @@ fn has_libclang() -> bool {
     let mut dirs = vec![PathBuf::from("/usr/lib64"), "/usr/lib".into(), "/usr/local/lib".into()];
     dirs.push(format!("/usr/lib/{}-linux-gnu", env::consts::ARCH).into());
     dirs.extend(list("/usr/lib").filter(|dir| file_name_starts_with(dir, "llvm-")).map(|dir| dir.join("lib")));
-    dirs.iter().any(|dir| {
-        list(dir).any(|file| file_name_starts_with(&file, "libclang.so") || file_name_starts_with(&file, "libclang-"))
-    })
+    dirs.iter().flat_map(list).any(|file| file.file_name().is_some_and(|name| is_libclang(&name.to_string_lossy())))
+}
+
+/// `libclang-cpp` is another library, and comes with much that does not bring this one.
+fn is_libclang(name: &str) -> bool {
+    name.starts_with("libclang.so") || (name.starts_with("libclang-") && !name.starts_with("libclang-cpp."))
 }
 
 /// Looks where the tests look.
@@ -127,4 +151,16 @@ fn list(dir: impl AsRef<Path>) -> impl Iterator<Item = PathBuf> {
 
 fn file_name_starts_with(path: &Path, prefix: &str) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_of_c_plus_plus_is_not_the_one_that_is_wanted() {
+        let told =
+            ["libclang.so", "libclang.so.1", "libclang-14.so.1", "libclang-cpp.so.14", "libclang"].map(is_libclang);
+        assert_eq!(told, [true, true, true, false, false]);
+    }
 }

@@ -3,25 +3,59 @@
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::leftovers::TemporaryDir;
 use crate::setup::{self, Purpose};
 use crate::{cargo, tools};
 
-/// `cargo xtask test [ARGS…]`: every test of the workspace, or what the arguments say to `cargo test`.
+/// `cargo xtask test [ARGS…]`: every test of the workspace, or what the arguments say to `cargo test`. Fails also when they pass and
+/// leave files, mounts or processes behind.
 pub(crate) fn test(arguments: &[&str]) -> Result<()> {
     setup::run(Purpose::Test)?;
-    let mut command = if arguments.is_empty() {
+    build_lossy_fs()?;
+    let temporary = TemporaryDir::make()?;
+    let run = |name: &str, mut command: Command| {
+        command.args(arguments).env("FOREBAY_BIN", program("forebay")?).env("TMPDIR", temporary.path());
+        step(name, &mut command)
+    };
+    if arguments.is_empty() {
         // Builds the program as well, before the first test runs: the suites of its own crate need it.
-        cargo_command(&["test", "--workspace"])?
+        let mut tests = cargo_command(&["test"])?;
+        tests.args(BUILT_TOGETHER);
+        run("tests", tests)?;
+        run("tests of the simulation", cargo_command(&["test", "--package", SIMULATION])?)?;
+        run("tests of the lossy file system", cargo_command(&["test", "--package", LOSSY_FS])?)?;
     } else {
         build(&["forebay"])?;
-        cargo_command(&["test"])?
-    };
-    step("tests", command.args(arguments).env("FOREBAY_BIN", program("forebay")?))
+        run("tests", cargo_command(&["test"])?)?;
+    }
+    temporary.check_empty()
+}
+
+/// Built apart from all else: it wants the consensus with faults in it that can be planted, and what is tested, shown and measured is to be
+/// what is shipped.
+pub(crate) const SIMULATION: &str = "forebay-sim";
+
+/// The file system that tests cut the power of. Built apart, too: it wants other features of a crate that nearly all others use.
+const LOSSY_FS: &str = "forebay-lossyfs";
+
+/// The arguments of cargo for all that is built together.
+pub(crate) const BUILT_TOGETHER: [&str; 5] = ["--workspace", "--exclude", SIMULATION, "--exclude", LOSSY_FS];
+
+/// The tests find it beside themselves.
+pub(crate) fn build_lossy_fs() -> Result<()> {
+    step("build of the lossy file system", &mut cargo_command(&["build", "--package", LOSSY_FS])?)
+}
+
+/// `cargo xtask sim [ARGS…]`: runs of the simulation.
+pub(crate) fn sim(arguments: &[&str]) -> Result<()> {
+    setup::run(Purpose::Build)?;
+    step("build", &mut cargo_command(&["build", "--package", SIMULATION])?)?;
+    step("sim", Command::new(program(SIMULATION)?).args(arguments))
 }
 
 /// `cargo xtask lint`: format, clippy, documentation, licences and duplicates.
@@ -81,16 +115,33 @@ pub(crate) fn demo(arguments: &[&str]) -> Result<()> {
 ///
 /// Always with `--workspace`: cargo chooses the features of dependencies by the packages it is asked for, and what tests,
 /// demo and benches share is compiled once only when they all ask for the same ones.
-fn build(programs: &[&str]) -> Result<()> {
-    let mut command = cargo_command(&["build", "--workspace"])?;
+pub(crate) fn build(programs: &[&str]) -> Result<()> {
+    let mut command = cargo_command(&["build"])?;
+    command.args(BUILT_TOGETHER);
     for program in programs {
         command.args(["--bin", program]);
     }
     step("build", &mut command)
 }
 
+/// An error when a filter matches no test, which cargo would take for success.
+pub(crate) fn has_tests(cargo_test: &[&str], filter: &[&str]) -> Result<()> {
+    let mut command = cargo_command(cargo_test)?;
+    command.args(["--", "--list"]).args(filter).stderr(Stdio::inherit());
+    let output = command.output().context("starting cargo")?;
+    ensure!(output.status.success(), "listing the tests of {filter:?}: {}", output.status);
+    let listed = String::from_utf8_lossy(&output.stdout);
+    ensure!(names_a_test(&listed), "no test matches {filter:?}: cargo {}", cargo_test.join(" "));
+    Ok(())
+}
+
+/// Whether the output of a test program that was to list its tests has any.
+fn names_a_test(listed: &str) -> bool {
+    listed.lines().any(|line| line.ends_with(": test"))
+}
+
 /// Where cargo puts a program.
-fn program(name: &str) -> Result<PathBuf> {
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
     Ok(target_dir()?.join("debug").join(name))
 }
 
@@ -100,7 +151,7 @@ fn target_dir() -> Result<PathBuf> {
     Ok(cargo::root().join(dir))
 }
 
-fn cargo_command(arguments: &[&str]) -> Result<Command> {
+pub(crate) fn cargo_command(arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(cargo::program());
     command.args(arguments).current_dir(cargo::root()).envs(cargo::environment()?);
     // Set for us by the cargo that runs us; a build script that saw it would be run again for nothing.
@@ -115,11 +166,22 @@ fn is_of_our_own_build(name: &OsString) -> bool {
     name.starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" || name == "CARGO_MANIFEST_PATH"
 }
 
-fn step(name: &str, command: &mut Command) -> Result<()> {
+pub(crate) fn step(name: &str, command: &mut Command) -> Result<()> {
     println!("==> {name}");
     let started = Instant::now();
     let status = command.status().with_context(|| format!("starting {}", command.get_program().display()))?;
     ensure!(status.success(), "{name} failed: {status}");
     println!("==> {name}: {} s", started.elapsed().as_secs());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_matches_nothing_is_seen() {
+        assert!(names_a_test("masters::deaths::leaders: test\n\n1 test, 0 benchmarks\n"));
+        assert!(!names_a_test("\n0 tests, 0 benchmarks\n"));
+    }
 }

@@ -5,9 +5,11 @@ mod cache;
 mod cargo;
 mod chores;
 mod go;
+mod leftovers;
 mod rocksdb;
 mod servers;
 mod setup;
+mod soak;
 mod tools;
 
 use std::process::ExitCode;
@@ -22,9 +24,12 @@ cargo xtask COMMAND
   demo [--once]                           a cluster over two stores with data to read; --once ends after the table
   install [ROOT]                          build forebay for use and put it into ROOT/bin (default: cargo's own, ~/.cargo)
   test [ARGS]                             every test; arguments go to `cargo test`
+  soak [--long-forms]                     the long forms of tests, half an hour, and an hour of faults; --long-forms: without these
+  soak --minutes M [--seed S]             three masters as processes under kills, pauses, cut networks and wrong clocks; --rounds N, --help
+  sim [ARGS]                              a group of masters under faults, from seeds: --seed S, --seeds A..B, --steps N; --help
   lint                                    format, clippy, documentation, licences
   docs                                    write docs/configuration.md from the settings' own documentation
-  bench NAME [--quick]                    one benchmark, `all`, or `list`; JSON goes to target/bench/
+  bench NAME [--quick] [--inodes N]       one benchmark, `all`, or `list`; JSON goes to target/bench/; --inodes is for `scale`
   setup [--for build|demo|test|lint|all]  install what this machine lacks (default: all); the others do it themselves
   env                                     print the variables that our builds share: eval \"$(cargo xtask env)\"";
 
@@ -46,6 +51,8 @@ fn run(words: &[&str]) -> Result<()> {
         ["setup", "--for", purpose] => setup::run(Purpose::parse(purpose)?),
         ["env"] => print_environment(),
         ["test", arguments @ ..] => chores::test(arguments),
+        ["soak", arguments @ ..] => soak::run(arguments),
+        ["sim", arguments @ ..] => chores::sim(arguments),
         ["install"] => chores::install(None),
         ["install", root] if !root.starts_with('-') => chores::install(Some(root)),
         ["lint"] => chores::lint(),

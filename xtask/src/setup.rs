@@ -45,10 +45,14 @@ pub(crate) fn run(purpose: Purpose) -> Result<()> {
         Lint => tools::install_cargo_deny()?,
         Test => {
             apt::install_missing(apt::FOR_CLOCKS)?;
+            apt::install_missing(apt::FOR_POWER_CUTS)?;
+            apt::install_missing(apt::FOR_NETWORKS)?;
             servers::install_all()?;
         }
         Everything => {
             apt::install_missing(apt::FOR_CLOCKS)?;
+            apt::install_missing(apt::FOR_POWER_CUTS)?;
+            apt::install_missing(apt::FOR_NETWORKS)?;
             servers::install_all()?;
             tools::install_cargo_deny()?;
         }

@@ -224,7 +224,8 @@ impl Purge<'_> {
     async fn delete_below(&self) -> Result<Slice> {
         let store = self.mount.store()?;
         let walk = self.walks.take(self.entry.id);
-        let (mut walk, mut deleted, mut looked_at) = (walk.unwrap_or_else(|| StoreWalk::below(self.entry.key.clone())), 0, 0);
+        let (mut walk, mut deleted, mut looked_at) =
+            (walk.unwrap_or_else(|| StoreWalk::below(self.entry.key.clone())), 0, 0);
         while let Some(visit) = walk.next(store).await? {
             deleted += match visit {
                 Visit::Files { directory, files } => {

@@ -77,14 +77,7 @@ impl StoreWalk {
 
 impl Frame {
     fn new(key: Bytes) -> Frame {
-        Frame {
-            key,
-            directories: VecDeque::new(),
-            cursor: None,
-            ended: false,
-            empty: true,
-            marker: None,
-        }
+        Frame { key, directories: VecDeque::new(), cursor: None, ended: false, empty: true, marker: None }
     }
 
     /// The files of the next page; its directories are kept.
