@@ -119,6 +119,16 @@ pub(crate) fn set_bits(mut word: u64) -> impl Iterator<Item = u32> {
     })
 }
 
+/// The runs of set bits of a word, ascending.
+pub(crate) fn runs(mut word: u64) -> impl Iterator<Item = Range<u32>> {
+    std::iter::from_fn(move || {
+        let start = (word != 0).then(|| word.trailing_zeros())?;
+        let end = start + (word >> start).trailing_ones();
+        word &= !bits(start..end);
+        Some(start..end)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,5 +164,8 @@ mod tests {
         assert_eq!(bits(3..5), 0b11000);
         assert_eq!(bits(5..5), 0);
         assert_eq!(set_bits(0b1010).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(runs(0b1_0110).collect::<Vec<_>>(), [1..3, 4..5]);
+        assert_eq!(runs(u64::MAX).collect::<Vec<_>>(), [0..64]);
+        assert_eq!(runs(0).count(), 0);
     }
 }

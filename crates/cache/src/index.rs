@@ -14,7 +14,7 @@ const SHARDS: u32 = 32;
 const SLAB_CHUNK: usize = 256;
 
 /// One extent of one file version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ExtentKey {
     pub(crate) file: FileId,
     pub(crate) extent: u32,

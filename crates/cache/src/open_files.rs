@@ -7,7 +7,7 @@ use crate::{
     chores::Chore,
     dir::Dir,
     disk,
-    geometry::{BLOCK, Geometry},
+    geometry::{BLOCK, Geometry, runs},
     hash,
     layout::Paths,
     sidecar::Header,
@@ -134,6 +134,26 @@ impl OpenFile {
             self.write_sums(&vec![0; len], records.start)?;
         }
         Ok(())
+    }
+
+    /// Removes pages of an extent that no entry names. Their records first, since no valid record may name a hole: some have one that the index does not
+    /// know of, since they were dropped while their extent was being copied here.
+    pub(crate) fn punch_pages(&self, extent: u32, slots: u64) -> io::Result<()> {
+        let geometry = self.geometry();
+        let records = geometry.records_range(extent);
+        let len = records.end.min(self.sums_len()?).saturating_sub(records.start);
+        let mut bytes = vec![0; len as usize];
+        self.read_sums(&mut bytes, records.start)?;
+        for (slot, record) in bytes.chunks_mut(geometry.record_len()).enumerate() {
+            if slots >> slot & 1 == 1 && record.iter().any(|byte| *byte != 0) {
+                record.fill(0);
+                self.write_sums(record, geometry.record_offset(geometry.page_at(extent, slot as u32)))?;
+            }
+        }
+        runs(slots).try_for_each(|run| {
+            let offset = |slot| geometry.extent_range(extent).start + u64::from(slot) * u64::from(geometry.page_size());
+            self.dir.punch(&self.data, offset(run.start)..offset(run.end))
+        })
     }
 
     /// Gives the space of an extent back. Only what no valid record names, and no reader has pinned.

@@ -288,7 +288,7 @@ impl Inner {
         let (file, geometry) = (&part.file, reservation.geometry);
         // Leases begin within the gate.
         let pass = self.gates.enter(part.key.file, &file.dir);
-        if let Err(error) = self.punch_undone(pass.as_ref(), part, page, geometry) {
+        if let Err(error) = self.punch_undone(pass.as_ref(), part, page) {
             tracing::warn!(file = %file.file(), page, dir = %file.dir.path.display(), %error, "the space of a page that was not written stays taken");
             let space = reservation.space_of(page);
             file.dir.found(space);
@@ -298,8 +298,8 @@ impl Inner {
         self.give_back(part, 1 << geometry.slot_of(page), reservation);
     }
 
-    fn punch_undone(&self, pass: Option<&Pass<'_>>, part: &Part, page: u32, geometry: Geometry) -> io::Result<()> {
-        let (file, start) = (&part.file, geometry.page_offset(page));
+    fn punch_undone(&self, pass: Option<&Pass<'_>>, part: &Part, page: u32) -> io::Result<()> {
+        let file = &part.file;
         if pass.is_none() {
             // The directory is out of use: its keeper does it when it is back.
             let chore = Chore::GiveBack { file: file.clone(), extent: part.key.extent, space: 0 };
@@ -310,7 +310,7 @@ impl Inner {
             file.defer(part.key.extent, 0);
             return Ok(());
         }
-        file.dir.punch(&file.data, start..start + geometry.page_size() as u64)
+        file.punch_pages(part.key.extent, 1 << file.geometry().slot_of(page))
     }
 
     /// Makes a written page readable; `space` of the `reserved` bytes are taken.

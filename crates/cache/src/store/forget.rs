@@ -138,18 +138,18 @@ impl Inner {
             .collect()
     }
 
-    /// Punches those pages of an extent that neither are in this file nor are about to be. Under the file's gate, so that no page is claimed meanwhile.
+    /// Removes those pages of an extent that neither are in this file nor are about to be. Under the file's gate, so that no page is claimed meanwhile.
     pub(crate) fn punch_unused(&self, file: &OpenFile, extent: u32) -> io::Result<()> {
-        let geometry = file.geometry();
+        let key = ExtentKey { file: file.file(), extent };
+        if self.incoming.leave(key, file.dir.number) {
+            return Ok(());
+        }
         let in_use = self.pages_in_use(file, extent);
         if in_use == 0 {
-            return file.dir.punch(&file.data, geometry.extent_range(extent));
+            file.blank_records(extent)?;
+            return file.punch(extent);
         }
-        for slot in set_bits(!in_use & bits(0..geometry.extent_pages())) {
-            let start = geometry.page_offset(geometry.page_at(extent, slot));
-            file.dir.punch(&file.data, start..start + geometry.page_size() as u64)?;
-        }
-        Ok(())
+        file.punch_pages(extent, !in_use & bits(0..file.geometry().extent_pages()))
     }
 
     fn pages_in_use(&self, file: &OpenFile, extent: u32) -> u64 {
@@ -178,6 +178,11 @@ impl Inner {
     /// Gives the space of an extent back that no entry names: now, or when the last lease of the file ends.
     pub(crate) fn give_back_extent(&self, pass: &Pass<'_>, file: &Arc<OpenFile>, extent: u32, space: u64) {
         debug_assert!(pass.file() == file.file() && pass.is_for(&file.dir));
+        let key = ExtentKey { file: file.file(), extent };
+        if self.incoming.leave(key, file.dir.number) {
+            file.dir.release(space);
+            return;
+        }
         // Blank records first: no valid record may name a hole.
         let blank = file.blank_records(extent);
         if file.is_leased() {

@@ -1,5 +1,6 @@
 //! What the parts of the page store share.
 
+use super::moves::Incoming;
 use crate::{
     DIRS_MAX, OpenError, Settings, TIERS_MAX, TierUsage,
     counters::Counters,
@@ -33,6 +34,7 @@ pub(crate) struct Inner {
     pub(crate) index: Index,
     pub(crate) open: OpenFiles,
     pub(crate) gates: Gates,
+    pub(crate) incoming: Incoming,
     pub(crate) counters: Counters,
     pub(crate) stopped: AtomicBool,
     pub(crate) watch_ended: AtomicBool,
@@ -62,6 +64,7 @@ impl Inner {
             open: OpenFiles::new(open_files_max(settings.open_files_max, descriptors())),
             leases_max: leases_max(settings.leases_max, descriptors()),
             gates: Gates::new(),
+            incoming: Incoming::default(),
             counters: Counters::new(),
             stopped: AtomicBool::new(false),
             watch_ended: AtomicBool::new(false),

@@ -2,6 +2,9 @@
 //!
 //! Until the switch the old copy is read, from then on the new one; the old one is removed when nobody can read it any more. A crash
 //! leaves both, and the next scan removes one.
+//!
+//! A directory may have something left of an extent that is being copied into it: from before the start, or since the extent has just moved away from it.
+//! While the copy is made nothing of the extent is removed there ([`Incoming`]), and at its end what the copy has not replaced.
 
 use super::Inner;
 use crate::{
@@ -14,7 +17,9 @@ use crate::{
     policy::Queue,
     verify::{self, Fault, RecordBytes},
 };
+use parking_lot::Mutex;
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::Ordering::Relaxed,
@@ -42,6 +47,34 @@ struct Copy {
     bytes: u64,
 }
 
+/// Extents that are being copied into a directory (by its number), and whether somebody has wanted to remove something of them there meanwhile.
+#[derive(Debug, Default)]
+pub(crate) struct Incoming {
+    copies: Mutex<HashMap<(ExtentKey, u8), bool>>,
+}
+
+impl Incoming {
+    /// A copy begins. To be called under the file's gate in that directory, so that nobody is removing something of it. False when one is under way already.
+    fn begin(&self, key: ExtentKey, dir: u8) -> bool {
+        let mut copies = self.copies.lock();
+        let fresh = !copies.contains_key(&(key, dir));
+        if fresh {
+            copies.insert((key, dir), false);
+        }
+        fresh
+    }
+
+    /// A copy has ended; whether there may be something to remove.
+    fn end(&self, key: ExtentKey, dir: u8) -> bool {
+        self.copies.lock().remove(&(key, dir)).unwrap_or(false)
+    }
+
+    /// Whether an extent is being copied into a directory: then who wants to remove something of it there leaves that to the one who copies.
+    pub(crate) fn leave(&self, key: ExtentKey, dir: u8) -> bool {
+        self.copies.lock().get_mut(&(key, dir)).map(|left| *left = true).is_some()
+    }
+}
+
 impl Inner {
     /// Moves an extent to `to`, where `reserved` bytes are reserved for it (and given back when it stays where it is). Must not be called
     /// with a gate held. Whether it has moved.
@@ -62,9 +95,14 @@ impl Inner {
             return false;
         };
         // What was reserved is still enough: no page is added while an extent moves.
-        match self.switch(handle, &copy, queue) {
+        let switched = self.switch(handle, &copy, queue);
+        let left = self.incoming.end(key, to.number);
+        match switched {
             Some(freed) => {
                 to.release(reserved.saturating_sub(copy.bytes + EXTENT_OVERHEAD));
+                if left {
+                    self.remove_copy(&key, &copy.to, 0);
+                }
                 self.remove_copy(&key, &copy.from, freed);
                 true
             }
@@ -139,6 +177,7 @@ impl Inner {
         let mut copy = Copy { from, to, pages: 0, bytes: 0 };
         let copied = self.copy_pages(key, pages, &mut copy).is_ok() && copy.pages != 0;
         if !copied {
+            self.incoming.end(*key, copy.to.dir.number);
             self.remove_copy(key, &copy.to, reserved);
         }
         copied.then_some(copy)
@@ -146,8 +185,9 @@ impl Inner {
 
     fn open_both(&self, key: &ExtentKey, from: &Arc<Dir>, to: &Arc<Dir>) -> Option<(Arc<OpenFile>, Arc<OpenFile>)> {
         let from = self.file_in(&self.gates.enter(key.file, from)?, from)?;
-        let to = self.file_reaching(&self.gates.enter(key.file, to)?, to, from.geometry(), key.extent)?;
-        Some((from, to))
+        let pass = self.gates.enter(key.file, to)?;
+        let to = self.file_reaching(&pass, to, from.geometry(), key.extent)?;
+        self.incoming.begin(*key, to.dir.number).then_some((from, to))
     }
 
     /// Copies the pages whose bytes match their checksums; the others are lost. Data first, then the records.

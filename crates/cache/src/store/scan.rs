@@ -52,7 +52,8 @@ impl Inner {
         }
     }
 
-    fn load_from(&self, pass: &Pass<'_>, dir: &Arc<Dir>) {
+    /// Enters what a directory has of a file into the index. Under the file's gate there.
+    pub(super) fn load_from(&self, pass: &Pass<'_>, dir: &Arc<Dir>) {
         let Some(file) = self.file_in_for_now(pass, dir) else {
             return;
         };

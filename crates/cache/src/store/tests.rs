@@ -3,6 +3,7 @@
 mod disks;
 mod fixture;
 mod leases;
+mod moves;
 mod pages;
 mod restart;
 mod stress;
