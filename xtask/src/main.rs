@@ -11,6 +11,7 @@ mod servers;
 mod setup;
 mod soak;
 mod tools;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,7 @@ cargo xtask COMMAND
   soak [--long-forms]                     the long forms of tests, half an hour, and an hour of faults; --long-forms: without these
   soak --minutes M [--seed S]             three masters as processes under kills, pauses, cut networks and wrong clocks; --rounds N, --help
   sim [ARGS]                              a group of masters under faults, from seeds: --seed S, --seeds A..B, --steps N; --help
+  upgrade                                 a cluster goes from the release before to this one, master by master, under load
   lint                                    format, clippy, documentation, licences
   docs                                    write docs/configuration.md from the settings' own documentation
   bench NAME [--quick] [--inodes N]       one benchmark, `all`, or `list`; JSON goes to target/bench/; --inodes is for `scale`
@@ -53,6 +55,7 @@ fn run(words: &[&str]) -> Result<()> {
         ["test", arguments @ ..] => chores::test(arguments),
         ["soak", arguments @ ..] => soak::run(arguments),
         ["sim", arguments @ ..] => chores::sim(arguments),
+        ["upgrade"] => upgrade::run(),
         ["install"] => chores::install(None),
         ["install", root] if !root.starts_with('-') => chores::install(Some(root)),
         ["lint"] => chores::lint(),

@@ -13,6 +13,7 @@ mod delete;
 mod expire_writes;
 mod forget_writes;
 mod make_directory;
+mod note_purge;
 mod purge_trash;
 mod remove_mount;
 mod rename;
@@ -35,6 +36,7 @@ pub use delete::Delete;
 pub use expire_writes::ExpireWrites;
 pub use forget_writes::ForgetWrites;
 pub use make_directory::MakeDirectory;
+pub use note_purge::NotePurge;
 pub use purge_trash::{PurgeTrash, TrashedName};
 pub use remove_mount::RemoveMount;
 pub use rename::Rename;
@@ -164,6 +166,9 @@ pub enum Action {
     /// See [`BeginRequest`].
     #[prost(message, tag = "35")]
     BeginRequest(BeginRequest),
+    /// See [`NotePurge`].
+    #[prost(message, tag = "36")]
+    NotePurge(NotePurge),
 }
 
 impl Command {
@@ -186,7 +191,10 @@ impl Command {
 impl Action {
     /// The cluster version that brought this command: under an older one nobody may propose it. See [`crate::versions`].
     pub fn since(&self) -> u32 {
-        versions::FIRST
+        match self {
+            Action::NotePurge(_) => versions::PURGE_PLACES,
+            _ => versions::FIRST,
+        }
     }
 
     /// Carries the action out.
@@ -218,6 +226,7 @@ impl Action {
             Action::ForgetCopies(action) => action.apply(tx),
             Action::RetagFiles(action) => action.apply(tx),
             Action::BeginRequest(action) => action.apply(tx),
+            Action::NotePurge(action) => action.apply(tx),
         }
     }
 }
@@ -235,5 +244,5 @@ macro_rules! into_action {
 into_action!(
     MakeDirectory CreateFile SetUpload RenewWrite CompleteFile AbandonWrite ExpireWrites ForgetWrites Rename BeginRename
     CommitRename EndRename Delete PurgeTrash SetAttributes SyncApply AddMount UpdateMount RemoveMount AdvanceTime
-    SetClusterVersion UndoRename RecordCopies ForgetCopies RetagFiles BeginRequest
+    SetClusterVersion UndoRename RecordCopies ForgetCopies RetagFiles BeginRequest NotePurge
 );

@@ -13,5 +13,5 @@ pub use intent::{Copied, IntentPhase, RenameIntent};
 pub use mount::{Mount, MountSpec, SYNC_NEVER};
 pub use session::Session;
 pub(crate) use state::{Counters, State};
-pub use trash::{Blocker, Blockers, TrashEntry};
+pub use trash::{Blocker, Blockers, PurgePlace, TrashEntry};
 pub use write::{Write, WriteType};

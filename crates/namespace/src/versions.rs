@@ -6,6 +6,7 @@
 //! | version | brings |
 //! |---|---|
 //! | 1 | everything up to the first release that knows versions |
+//! | 2 | `NotePurge`: how far a purge is lies in its trash entry |
 //!
 //! To add one: raise [`KNOWN`], say here what it brings, and ask [`Action::since`](crate::Action::since) (a command of a new kind) or the state's version (a
 //! command that does something else than before). A field that is added to a command or record needs a new version as well: older programs do not see it.
@@ -19,10 +20,13 @@ use forebay_base::{ErrorKind, VersionRange};
 use forebay_metastore::Read;
 
 /// What this program knows.
-pub const KNOWN: VersionRange = VersionRange { oldest: FIRST, newest: FIRST };
+pub const KNOWN: VersionRange = VersionRange { oldest: FIRST, newest: PURGE_PLACES };
 
 /// The version of a state that was never given one.
 pub const FIRST: u32 = 1;
+
+/// The first with [`NotePurge`](crate::command::NotePurge).
+pub const PURGE_PLACES: u32 = 2;
 
 /// The version in force, by what the state has.
 pub(crate) fn in_force(stored: u32) -> u32 {

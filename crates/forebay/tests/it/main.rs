@@ -25,3 +25,4 @@ mod moves;
 mod power_cuts;
 mod server_process;
 mod store_refusals;
+mod upgrade;

@@ -19,14 +19,14 @@ use crate::error::{Result, state_error, store_error};
 use crate::metrics::names;
 use crate::mounts::Mounted;
 use crate::ops::lanes::Lanes;
-use crate::ops::store_walk::{PAGE_LEN, StoreWalk, Visit, join};
+use crate::ops::store_walk::{PAGE_LEN, Place, StoreWalk, Visit, join};
 use bytes::Bytes;
 use forebay_base::{MountId, NsPath};
-use forebay_namespace::command::{PurgeTrash, TrashedName};
+use forebay_namespace::command::{NotePurge, PurgeTrash, TrashedName};
 use forebay_namespace::query::Trashed;
-use forebay_namespace::record::TrashEntry;
-use forebay_namespace::{BATCH_MAX, query};
-use forebay_ufs::{DeleteCondition, DeleteTarget, ObjectKind, UfsError};
+use forebay_namespace::record::{PurgePlace, TrashEntry};
+use forebay_namespace::{BATCH_MAX, query, versions};
+use forebay_ufs::{DeleteCondition, DeleteTarget, ListKey, ObjectKind, UfsError};
 use futures::{StreamExt, stream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -224,8 +224,7 @@ impl Purge<'_> {
     async fn delete_below(&self) -> Result<Slice> {
         let store = self.mount.store()?;
         let walk = self.walks.take(self.entry.id);
-        let (mut walk, mut deleted, mut looked_at) =
-            (walk.unwrap_or_else(|| StoreWalk::below(self.entry.key.clone())), 0, 0);
+        let (mut walk, mut deleted, mut looked_at) = (walk.unwrap_or_else(|| self.walk()), 0, 0);
         while let Some(visit) = walk.next(store).await? {
             deleted += match visit {
                 Visit::Files { directory, files } => {
@@ -240,12 +239,36 @@ impl Purge<'_> {
                 Visit::Left { directory, marker, .. } => self.delete_directory(&directory, marker).await?,
             };
             if deleted >= SLICE || looked_at >= LOOKED_AT {
+                self.note(&walk).await?;
                 self.walks.keep(self.entry.id, walk);
                 return Ok(Slice::More);
             }
         }
         self.delete_bare_marker().await?;
         Ok(Slice::Done)
+    }
+
+    /// The walk from where the log says that it is: another leader may have begun it.
+    fn walk(&self) -> StoreWalk {
+        let top = self.entry.key.clone();
+        let Some(noted) = &self.entry.purged_to else {
+            return StoreWalk::below(top);
+        };
+        tracing::debug!(trash = self.entry.id, directory = ?noted.directory, after = ?noted.after, "goes on with a delete");
+        let directory = if noted.directory.is_empty() { top.clone() } else { join(&top, &noted.directory) };
+        StoreWalk::resume(top, &Place { directory, after: ListKey(noted.after.clone()) })
+    }
+
+    /// Notes in the log how far the walk is, if all masters can read that.
+    async fn note(&self, walk: &StoreWalk) -> Result<()> {
+        let Some(place) = walk.place().filter(|_| self.core.cluster_version() >= versions::PURGE_PLACES) else {
+            return Ok(());
+        };
+        let below = place.directory.strip_prefix(&self.entry.key[..]).unwrap_or_default();
+        let below = below.strip_prefix(b"/").unwrap_or(below);
+        let place = PurgePlace { directory: place.directory.slice_ref(below), after: place.after.0 };
+        self.core.propose(NotePurge { trash: self.entry.id, place }).await?;
+        Ok(())
     }
 
     /// Deletes what makes a directory stay when it is empty: its marker in an object store, itself on a disk.

@@ -5,6 +5,7 @@ use forebay_proto::v1::*;
 use forebay_ufs::UfsError;
 use forebay_ufs::memory::{Fault, MemoryUfs, Operation};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -240,6 +241,69 @@ async fn what_survives_a_delete_is_walked_past_once() {
     assert_eq!(store.keys().len(), 3000);
     let listed = store.count(Operation::List) - listed;
     assert!(listed <= 9, "{listed} listings of 7 pages");
+}
+
+#[tokio::test]
+async fn a_delete_goes_on_after_a_restart_where_it_was() {
+    let (home, store, fixture) = setup().await;
+    store.insert(b"d/00000", "1");
+    assert!(fixture.exists("/m/d").await);
+    (0..4000).for_each(|n| drop(store.insert(format!("d/1{n:04}").as_bytes(), "1")));
+    let gate = hold(&store, Operation::List);
+    fixture.delete("/m/d").await.unwrap();
+    put_later(&store, b"d/00000", "theirs").await;
+    for n in 1..6000 {
+        let key = format!("d/0{n:04}");
+        while store.insert(key.as_bytes(), "theirs").modified_ms.is_multiple_of(1000) {}
+    }
+    // The store takes two pages of deletes, and then no more.
+    let (away, taken) = (store.error(UfsError::Unavailable, "planted"), AtomicUsize::new(0));
+    store.set_faults(move |operation, _| match operation {
+        Operation::Delete if taken.fetch_add(1, Ordering::Relaxed) >= 2000 => Fault::Fail(away.clone()),
+        _ => Fault::None,
+    });
+    gate.add_permits(100);
+    eventually("two pages are gone", async || store.keys().len() == 8000).await;
+    eventually("the third one is tried", async || store.count(Operation::Delete) > 2000).await;
+    Arc::into_inner(fixture).unwrap().master.shutdown().await;
+    store.clear_faults();
+    let listed = store.count(Operation::List);
+    let fixture = home.start().await;
+    fixture.purged().await;
+    assert_eq!(store.keys().len(), 6000);
+    let listed = store.count(Operation::List) - listed;
+    assert!(listed <= 4, "{listed} listings of the last pages, of ten");
+}
+
+#[tokio::test]
+async fn a_delete_that_meets_only_what_others_put_there_goes_on_where_it_was() {
+    let (home, store, fixture) = setup().await;
+    store.insert(b"d/00000", "1");
+    assert!(fixture.exists("/m/d").await);
+    let gate = hold(&store, Operation::List);
+    fixture.delete("/m/d").await.unwrap();
+    put_later(&store, b"d/00000", "theirs").await;
+    for n in 1..12_000 {
+        let key = format!("d/{n:05}");
+        while store.insert(key.as_bytes(), "theirs").modified_ms.is_multiple_of(1000) {}
+    }
+    // Of twelve pages seven come, the held one among them.
+    let (away, taken) = (store.error(UfsError::Unavailable, "planted"), AtomicUsize::new(0));
+    store.set_faults(move |operation, _| match operation {
+        Operation::List if taken.fetch_add(1, Ordering::Relaxed) >= 6 => Fault::Fail(away.clone()),
+        _ => Fault::None,
+    });
+    let before = store.count(Operation::List);
+    gate.add_permits(100);
+    eventually("the eighth page is asked for", async || store.count(Operation::List) > before + 6).await;
+    Arc::into_inner(fixture).unwrap().master.shutdown().await;
+    store.clear_faults();
+    let listed = store.count(Operation::List);
+    let fixture = home.start().await;
+    fixture.purged().await;
+    assert_eq!((store.keys().len(), store.count(Operation::Delete)), (12_000, 0));
+    let listed = store.count(Operation::List) - listed;
+    assert!(listed <= 9, "{listed} listings of the last pages, of twelve");
 }
 
 #[tokio::test]

@@ -26,6 +26,20 @@ pub struct TrashEntry {
     /// Of a file: another version than the deleted one stays in the store, also one that was there at the time.
     #[prost(bool, tag = "7")]
     pub only_version: bool,
+    /// How far the walk over its objects is, where that was noted: see [`crate::command::NotePurge`].
+    #[prost(message, optional, tag = "8")]
+    pub purged_to: Option<PurgePlace>,
+}
+
+/// A place in the walk over the objects of a deleted directory. All that comes before it is done with.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PurgePlace {
+    /// The directory that the walk is in, below the key of the deleted one, without a leading slash; empty: that one itself.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub directory: Bytes,
+    /// What it has come past there: a name, with a slash at the end when it is a directory; empty: nothing.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub after: Bytes,
 }
 
 /// Why a key of a store may not be loaded or created for now.

@@ -54,6 +54,7 @@ pub(crate) fn discard(tx: &mut Tx, step: &Step, mount: u32, key: &[u8], purge: P
         deleted_ms: tx.now_ms(),
         was_being_written,
         only_version: purge == Purge::KnownVersion,
+        purged_to: None,
     };
     keys::trash::put(&mut tx.pending, &entry);
     tx.state.counters.trash_entries += 1;

@@ -1,10 +1,12 @@
 //! The version of the cluster's behaviour: it rises by a command, and a program that does not know it goes no further.
 
-use crate::fixture::{Namespace, bytes};
+use crate::fixture::{Namespace, bytes, refused};
 use bytes::Bytes;
+use forebay_base::ErrorKind;
 use forebay_metastore::{Batch, Direction, KeyRange, MemStore, Read, Store};
 use forebay_namespace::command::*;
-use forebay_namespace::versions::{FIRST, KNOWN};
+use forebay_namespace::record::PurgePlace;
+use forebay_namespace::versions::{FIRST, KNOWN, PURGE_PLACES};
 use forebay_namespace::{ApplyError, Command, StateMachine, census, query};
 use std::sync::Arc;
 
@@ -82,4 +84,38 @@ fn equal_states_have_equal_digests_however_far_their_logs_are() {
     assert_eq!(digest(&one), digest(&other), "time passes, and nothing changes");
     one.run(MakeDirectory { path: bytes("/b"), ..Default::default() }).unwrap();
     assert_ne!(digest(&one), digest(&other));
+}
+
+/// A deleted directory, whose objects are to be purged; its trash entry.
+fn deleted(ns: &mut Namespace) -> u64 {
+    ns.mkdir("/lake/d").unwrap();
+    ns.file("/lake/d/f", 5);
+    ns.delete_all("/lake/d").unwrap();
+    query::trash(&*ns.snapshot(), 0, 2).unwrap()[0].id
+}
+
+fn note(trash: u64, after: &str) -> NotePurge {
+    let place = PurgePlace { directory: bytes("sub"), after: bytes(after) };
+    NotePurge { trash, place }
+}
+
+#[test]
+fn how_far_a_purge_is_is_noted_from_its_version_on() {
+    let mut ns = Namespace::with_lake();
+    let trash = deleted(&mut ns);
+    let before = census::census(&*ns.snapshot()).unwrap().digest;
+    let refused = refused(ns.run(note(trash, "a")), ErrorKind::InvalidArgument);
+    assert!(refused.message.contains("until it is upgraded: it needs cluster version 2"), "{}", refused.message);
+    assert_eq!(census::census(&*ns.snapshot()).unwrap().digest, before, "nothing has changed");
+    ns.run(SetClusterVersion { version: PURGE_PLACES }).unwrap();
+    for after in ["a", "b/"] {
+        ns.run(note(trash, after)).unwrap();
+        let entry = query::trash(&*ns.snapshot(), 0, 2).unwrap().remove(0);
+        assert_eq!(entry.purged_to, Some(note(trash, after).place));
+    }
+    let long = "x".repeat(20_000);
+    crate::fixture::refused(ns.run(note(trash, &long)), ErrorKind::InvalidArgument);
+    while !ns.purge(10).is_empty() {}
+    ns.run(note(trash, "c")).unwrap();
+    assert_eq!(query::trash(&*ns.snapshot(), 0, 2).unwrap(), [], "one that is gone stays so");
 }

@@ -66,7 +66,7 @@ async fn a_new_cluster_begins_with_the_newest_version() -> Result<()> {
         let raised = || async {
             let listed = cluster.cli_ok(&["masters", "list", "--json"]).await.ok()?;
             let listed: Value = serde_json::from_str(&listed).ok()?;
-            (listed["cluster_version"].as_u64() >= Some(1)).then_some(())
+            (listed["cluster_version"].as_u64() >= Some(2)).then_some(())
         };
         wait::for_some("the version of the new cluster", DEADLINE, raised).await?;
         let told = cluster.cli_ok(&["masters", "upgrade"]).await?;
@@ -75,7 +75,7 @@ async fn a_new_cluster_begins_with_the_newest_version() -> Result<()> {
         let master = &listed["masters"][0];
         ensure!(listed["cluster_version"] == master["version_newest"], "{listed}");
         ensure!(
-            master["version_newest"].as_u64() >= Some(1) && master["release"] == env!("CARGO_PKG_VERSION"),
+            master["version_newest"].as_u64() >= Some(2) && master["release"] == env!("CARGO_PKG_VERSION"),
             "{listed}"
         );
         ensure!(listed["masters"].as_array().is_some_and(|all| all.len() == masters), "{listed}");
