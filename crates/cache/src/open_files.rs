@@ -112,6 +112,11 @@ impl OpenFile {
         *self.deferred.lock().entry(extent).or_default() += space;
     }
 
+    /// Takes the space of an extent out of what is deferred, and leaves the extent there.
+    pub(crate) fn uncount_deferred(&self, extent: u32) -> u64 {
+        self.deferred.lock().get_mut(&extent).map_or(0, std::mem::take)
+    }
+
     /// What was deferred, which is the caller's to give back.
     pub(crate) fn take_deferred(&self) -> BTreeMap<u32, u64> {
         std::mem::take(&mut *self.deferred.lock())
@@ -136,9 +141,9 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Removes pages of an extent that no entry names. Their records first, since no valid record may name a hole: some have one that the index does not
-    /// know of, since they were dropped while their extent was being copied here.
-    pub(crate) fn punch_pages(&self, extent: u32, slots: u64) -> io::Result<()> {
+    /// Makes the records of some pages of an extent blank. They may be valid though no entry names the page: of one that was dropped while its extent was
+    /// being copied here.
+    pub(crate) fn blank_pages(&self, extent: u32, slots: u64) -> io::Result<()> {
         let geometry = self.geometry();
         let records = geometry.records_range(extent);
         let len = records.end.min(self.sums_len()?).saturating_sub(records.start);
@@ -150,10 +155,15 @@ impl OpenFile {
                 self.write_sums(record, geometry.record_offset(geometry.page_at(extent, slot as u32)))?;
             }
         }
-        runs(slots).try_for_each(|run| {
-            let offset = |slot| geometry.extent_range(extent).start + u64::from(slot) * u64::from(geometry.page_size());
-            self.dir.punch(&self.data, offset(run.start)..offset(run.end))
-        })
+        Ok(())
+    }
+
+    /// Removes pages of an extent that no entry names and nobody reads. Their records first: no valid record may name a hole.
+    pub(crate) fn punch_pages(&self, extent: u32, slots: u64) -> io::Result<()> {
+        self.blank_pages(extent, slots)?;
+        let geometry = self.geometry();
+        let offset = |slot| geometry.extent_range(extent).start + u64::from(slot) * u64::from(geometry.page_size());
+        runs(slots).try_for_each(|run| self.dir.punch(&self.data, offset(run.start)..offset(run.end)))
     }
 
     /// Gives the space of an extent back. Only what no valid record names, and no reader has pinned.
@@ -325,8 +335,9 @@ impl Shard {
                 break;
             };
             let slot = self.slots.get_mut(&key).expect("the clock names what is there");
-            // Nobody can come to hold it meanwhile: it is only handed out under this lock. What is deferred must not be forgotten.
-            let idle = Arc::strong_count(&slot.file) == 1 && slot.file.deferred.lock().is_empty();
+            // Nobody can come to hold it meanwhile: it is only handed out under this lock. What it counts must not be forgotten.
+            let counts = !slot.file.deferred.lock().is_empty() || slot.file.orphaned.load(SeqCst) != 0;
+            let idle = Arc::strong_count(&slot.file) == 1 && !counts;
             if idle && !std::mem::take(&mut slot.used) {
                 closed.extend(self.slots.remove(&key));
             } else {

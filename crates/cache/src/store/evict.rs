@@ -131,8 +131,12 @@ impl Inner {
         true
     }
 
-    /// Moves an extent to the fastest of the slower tiers that has room.
+    /// Moves an extent to the fastest of the slower tiers that has room. Not below a lease: its bytes stay until that ends, so nothing would be won, and its
+    /// client has it brought back.
     fn demote(self: &Arc<Self>, dir: &Arc<Dir>, key: ExtentKey, handle: Handle, bytes: u64) -> bool {
+        if self.open.get(key.file, dir.number).is_some_and(|file| file.is_leased()) {
+            return false;
+        }
         let space = bytes + crate::geometry::EXTENT_OVERHEAD;
         let mut below = (dir.tier + 1..self.tier_count).flat_map(|tier| self.writable_dirs(tier, key.file));
         let Some(to) = below.find(|to| to.reserve(space)) else {

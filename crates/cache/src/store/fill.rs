@@ -103,7 +103,7 @@ impl Inner {
                     continue;
                 }
                 Look::Lost(handle) => {
-                    self.forget_vanished(handle);
+                    self.forget_lost(handle);
                     continue;
                 }
             };

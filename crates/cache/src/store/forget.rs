@@ -4,7 +4,7 @@ use super::Inner;
 use crate::{
     disk,
     gate::Pass,
-    geometry::{bits, set_bits, space_of},
+    geometry::{Geometry, bits, set_bits, space_of},
     index::ExtentKey,
     layout,
     open_files::OpenFile,
@@ -17,6 +17,9 @@ use std::{
     io,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
+
+/// How often a page that has moved on meanwhile is looked for again.
+const TRIES: usize = 8;
 
 impl Inner {
     /// Forgets a file version, except in directories that are out of use: there it comes back with them, and ages.
@@ -47,13 +50,25 @@ impl Inner {
 
     pub(crate) fn drop_page(&self, file: FileId, page: u32) {
         self.load(file);
-        for dir in &self.dirs {
-            // One pass over both: a file opened for one look knows of no lease that another begins.
-            let Some(pass) = self.gates.enter(file, dir) else {
-                continue;
+        for _ in 0..TRIES {
+            let mut geometry = None;
+            for dir in &self.dirs {
+                // One pass over both: a file opened for one look knows of no lease that another begins.
+                let Some(pass) = self.gates.enter(file, dir) else {
+                    continue;
+                };
+                if let Some(open) = self.file_in_for_now(&pass, dir) {
+                    self.drop_page_of(&pass, &open, page, 0);
+                    geometry = Some(open.geometry());
+                }
+            }
+            // Its extent may have moved from a directory that was still to come to one that had been looked at.
+            let is_there = |geometry: Geometry| {
+                let key = ExtentKey { file, extent: geometry.extent_of(page) };
+                self.valid_pages(&key, geometry) >> geometry.slot_of(page) & 1 == 1
             };
-            if let Some(open) = self.file_in_for_now(&pass, dir) {
-                self.drop_page_of(&pass, &open, page, 0);
+            if !geometry.is_some_and(is_there) {
+                return;
             }
         }
     }
@@ -95,9 +110,12 @@ impl Inner {
             return;
         };
         entry.valid &= !bit;
-        // A page whose record is damaged takes what the others do not.
+        let mut others = set_bits(entry.valid).map(|slot| spaces[slot as usize]);
         let freed = match spaces[slot as usize] {
-            0 => entry.bytes.saturating_sub(set_bits(entry.valid).map(|slot| spaces[slot as usize]).sum()),
+            // A page whose record is damaged takes what the others do not. If that is not known either, its space counts until the extent goes.
+            0 => others
+                .try_fold(0, |sum, space| (space > 0).then_some(sum + space))
+                .map_or(0, |sum| entry.bytes.saturating_sub(sum)),
             space => space.min(entry.bytes),
         };
         entry.bytes -= freed;
@@ -144,24 +162,35 @@ impl Inner {
         if self.incoming.leave(key, file.dir.number) {
             return Ok(());
         }
-        let in_use = self.pages_in_use(file, extent);
+        let (in_use, are_read) = self.pages_in_use(file, extent);
+        let unused = !in_use & bits(0..file.geometry().extent_pages());
+        if are_read {
+            // Some may have been dropped under their readers: the bytes stay until the extent goes.
+            return file.blank_pages(extent, unused);
+        }
         if in_use == 0 {
             file.blank_records(extent)?;
             return file.punch(extent);
         }
-        file.punch_pages(extent, !in_use & bits(0..file.geometry().extent_pages()))
+        file.punch_pages(extent, unused)
     }
 
-    fn pages_in_use(&self, file: &OpenFile, extent: u32) -> u64 {
+    /// The pages of an extent that are in this file or are about to be, and whether readers hold some of it.
+    fn pages_in_use(&self, file: &OpenFile, extent: u32) -> (u64, bool) {
         let key = ExtentKey { file: file.file(), extent };
         let mut shard = self.index.lock(&key);
         let found = shard.find(&key).map(|(_, entry)| entry);
         let here = found.filter(|entry| entry.dir == file.dir.number);
-        here.map_or(0, |entry| entry.valid | entry.writing)
+        here.map_or((0, false), |entry| (entry.valid | entry.writing, entry.pins > 0))
     }
 
     /// Gives the space of a copy back that its extent has left. The extent may have been claimed here anew since, and is counted anew then.
     pub(crate) fn give_back_left(&self, pass: &Pass<'_>, file: &Arc<OpenFile>, extent: u32, space: u64) {
+        // Before the index is asked: a copy that ends in between has its extent here.
+        if self.incoming.leave(ExtentKey { file: file.file(), extent }, file.dir.number) {
+            file.dir.release(space);
+            return;
+        }
         if !self.has_entry(file, extent) {
             return self.give_back_extent(pass, file, extent, space);
         }

@@ -178,6 +178,10 @@ impl<'a> Keeper<'a> {
     }
 
     fn probe(&mut self) {
+        if !self.dir.is_readable() {
+            // When it comes back it may hold other things.
+            self.leaf = 0;
+        }
         self.dir.try_again();
         self.dir.measure(self.inner.settings.keep_free.bytes());
         self.probes += 1;
@@ -210,8 +214,6 @@ impl<'a> Keeper<'a> {
     /// Scans one leaf directory; whether there is more to scan.
     fn scan_step(&mut self) -> bool {
         if !self.dir.is_readable() {
-            // When it comes back it may hold other things.
-            self.leaf = 0;
             return false;
         }
         if self.dir.is_scanned() {

@@ -185,6 +185,16 @@ impl Inner {
         }
     }
 
+    /// Takes out an entry that nobody holds and whose directory is out of use.
+    pub(crate) fn forget_lost(&self, handle: Handle) {
+        let mut shard = self.index.lock_handle(handle);
+        if shard.get(handle).is_some_and(|entry| entry.is_idle() && !self.dir(entry.dir).is_readable()) {
+            let entry = shard.remove(handle);
+            drop(shard);
+            self.dir(entry.dir).release(self.uncount(&entry));
+        }
+    }
+
     fn promote(&self, file: FileId, handle: Handle) {
         if let Some(dir) = self.writable_dirs(0, file).first() {
             dir.ask_promotion(file, handle);

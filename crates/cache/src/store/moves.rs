@@ -53,6 +53,14 @@ pub(crate) struct Incoming {
     copies: Mutex<HashMap<(ExtentKey, u8), bool>>,
 }
 
+/// What the switch to a copy has left to do.
+struct Switched {
+    /// Space of the old copy.
+    freed: u64,
+    /// Whether pages that were copied had been dropped meanwhile: their records are still in the new copy.
+    dropped: bool,
+}
+
 impl Incoming {
     /// A copy begins. To be called under the file's gate in that directory, so that nobody is removing something of it. False when one is under way already.
     fn begin(&self, key: ExtentKey, dir: u8) -> bool {
@@ -98,12 +106,14 @@ impl Inner {
         let switched = self.switch(handle, &copy, queue);
         let left = self.incoming.end(key, to.number);
         match switched {
-            Some(freed) => {
+            Some(switched) => {
                 to.release(reserved.saturating_sub(copy.bytes + EXTENT_OVERHEAD));
-                if left {
+                // Bytes that were kept there for a lease are those of the copy now, and count as such.
+                to.release(copy.to.uncount_deferred(key.extent));
+                if left || switched.dropped {
                     self.remove_copy(&key, &copy.to, 0);
                 }
-                self.remove_copy(&key, &copy.from, freed);
+                self.remove_copy(&key, &copy.from, switched.freed);
                 true
             }
             None => {
@@ -250,8 +260,8 @@ impl Inner {
         Ok(Some((record, length)))
     }
 
-    /// Makes the copy the one that is read, once nobody reads the old one. Returns the space of the old one.
-    fn switch(&self, handle: Handle, copy: &Copy, queue: Queue) -> Option<u64> {
+    /// Makes the copy the one that is read, once nobody reads the old one.
+    fn switch(&self, handle: Handle, copy: &Copy, queue: Queue) -> Option<Switched> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             {
@@ -271,7 +281,8 @@ impl Inner {
                     let valid = entry.valid;
                     let renewed = shard.renew(handle);
                     drop(shard);
-                    return Some(self.count_move(&old, valid, copy, queue, renewed));
+                    let freed = self.count_move(&old, valid, copy, queue, renewed);
+                    return Some(Switched { freed, dropped: valid != copy.pages });
                 }
             }
             if Instant::now() >= deadline || self.is_stopped() {

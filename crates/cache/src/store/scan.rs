@@ -44,26 +44,28 @@ impl Inner {
                 && let Some(pass) = self.gates.enter(file, dir)
             {
                 // Another may have loaded it meanwhile.
-                if dir.needs_load(file) {
-                    self.load_from(&pass, dir);
+                if dir.needs_load(file) && self.load_from(&pass, dir) {
                     dir.set_loaded(file);
                 }
             }
         }
     }
 
-    /// Enters what a directory has of a file into the index. Under the file's gate there.
-    pub(super) fn load_from(&self, pass: &Pass<'_>, dir: &Arc<Dir>) {
+    /// Enters what a directory has of a file into the index, under the file's gate there. False when it could not be read to its end: the rest stays where it
+    /// is, for who asks again.
+    pub(super) fn load_from(&self, pass: &Pass<'_>, dir: &Arc<Dir>) -> bool {
         let Some(file) = self.file_in_for_now(pass, dir) else {
-            return;
+            return true;
         };
         if let Err(error) = self.load_extents(pass, &file) {
             dir.note_read_error(&error);
+            return false;
         }
         if let Err(error) = self.punch_remains(&file) {
             dir.note_write_error(&error);
         }
         self.tidy(pass, &file);
+        true
     }
 
     /// Gives space back that a process took which died before it could use it, or before it could give it back. Under the file's gate.
@@ -117,6 +119,10 @@ impl Inner {
     fn adopt(&self, pass: &Pass<'_>, file: &Arc<OpenFile>, extent: u32, loaded: &Loaded) {
         let key = ExtentKey { file: file.file(), extent };
         let dir = &file.dir;
+        // Before the index is asked: a copy that ends in between has its extent here.
+        if self.incoming.leave(key, dir.number) {
+            return;
+        }
         let mut shard = self.index.lock(&key);
         match shard.find(&key).map(|(_, entry)| entry.dir) {
             Some(number) if number == dir.number => return,

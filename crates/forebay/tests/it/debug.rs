@@ -44,6 +44,8 @@ async fn the_files_of_a_master_are_shown_whether_it_runs_or_not() -> Result<()> 
         ensure!(log.last().context("entries")?["detail"].as_str().is_some_and(|detail| detail.contains("/later")));
         let some = json(&cluster, &dir, &["log", "--from", "5", "-n", "2"]).await?;
         ensure!(some.len() == 2 && some[0] == log[5], "{some:?}");
+        let last = json(&cluster, &dir, &["log", "--last", "3"]).await?;
+        ensure!(last == log[log.len() - 3..], "{last:?}");
         let state = json(&cluster, &dir, &["state"]).await?;
         let inodes = if runs { 22 } else { 23 };
         ensure!(state[0]["inodes"] == inodes, "{state:?}");

@@ -120,6 +120,31 @@ fn an_extent_that_leaves_a_leased_file_is_punched_after_the_lease() {
 }
 
 #[test]
+fn an_extent_that_comes_back_to_a_leased_file_counts_once() {
+    let fixture = Fixture::new(&[(TierKind::Mem, ByteSize::mib(8)), (TierKind::Ssd, ByteSize::mib(8))]);
+    let (a, m) = (file(1), meta(LENGTH));
+    fixture.fill(a, m, 0..EXTENT);
+    let lease = fixture.store.lease(a, m).unwrap();
+    assert_eq!(lease.tier(), TierKind::Mem);
+    let inner = &fixture.store.inner;
+    assert!(!inner.evict_one(&inner.dirs[0], crate::store::evict::How::Demote), "nothing would be won");
+    let key = crate::index::ExtentKey { file: a, extent: 0 };
+    let space = LENGTH + 4096;
+    for _ in 0..20 {
+        let handle = inner.index.lock(&key).find(&key).unwrap().0;
+        assert!(inner.dirs[1].reserve(space));
+        assert!(inner.move_extent(key, handle, &inner.dirs[1], space, crate::policy::Queue::Small));
+        assert!(lease.localize(0..LENGTH));
+    }
+    let used = || fixture.store.usage().iter().map(|tier| tier.used).collect::<Vec<_>>();
+    assert_eq!(used(), [space, 0]);
+    drop(lease);
+    fixture.settle();
+    assert_eq!(used(), [space, 0]);
+    fixture.check(a, m, 0..LENGTH);
+}
+
+#[test]
 fn damage_in_a_leased_file_is_mended_in_place() {
     let fixture = Fixture::ssd(ByteSize::mib(64));
     let (a, m) = (file(1), meta(LENGTH));

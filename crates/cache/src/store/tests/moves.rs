@@ -85,7 +85,7 @@ fn the_scan_of_a_directory_leaves_what_is_being_copied_there() {
     let fixture = two_tiers();
     let (a, m) = (file(1), meta(2 * LENGTH));
     file_in_both(&fixture, a);
-    move_with(&fixture, a, 0, |inner, to| inner.load_from(&inner.gates.enter(a, to).unwrap(), to));
+    move_with(&fixture, a, 0, |inner, to| assert!(inner.load_from(&inner.gates.enter(a, to).unwrap(), to)));
     fixture.check(a, m, 0..2 * LENGTH);
     let fixture = fixture.reopen();
     fixture.check(a, m, 0..2 * LENGTH);
@@ -100,9 +100,10 @@ fn a_page_dropped_while_it_was_copied_does_not_come_back_as_a_hole() {
     // Its record is in the new place by then.
     move_with(&fixture, a, 0, |inner, _| inner.drop_page(a, 7));
     assert_eq!(fixture.found(a, m), [0..7 * PAGE, 8 * PAGE..2 * LENGTH]);
-    // What is left there for a lease is removed at its end, and page 7 with it.
     let lease = fixture.store.lease(a, m).unwrap();
     assert_eq!(lease.tier(), TierKind::Hdd);
+    assert_eq!(local_file(&lease, a).read_verified(7 * PAGE, &mut [0; 100]), 0, "clients do not find it either");
+    // What is kept for a lease is removed at its end.
     fixture.store.drop_page(a, PageIndex(3));
     drop(lease);
     fixture.settle();

@@ -8,6 +8,7 @@ use forebay_consensus::{LogEntry, LogEntryKind, inspect_log};
 use forebay_namespace::Command;
 use prost::Message;
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 
 /// Characters of a command on a line of text.
 const DETAIL_MAX: usize = 160;
@@ -21,6 +22,9 @@ pub(crate) struct Log {
     /// Shows so many entries at most.
     #[arg(short = 'n', long, value_name = "N")]
     limit: Option<u64>,
+    /// Shows the last N entries; where the log is damaged, the last ones before that.
+    #[arg(long, value_name = "N", conflicts_with_all = ["from", "limit"])]
+    last: Option<usize>,
     #[command(flatten)]
     place: Place,
 }
@@ -29,18 +33,25 @@ pub(crate) struct Log {
 pub(super) fn run(args: &Log, settings: &Settings) -> anyhow::Result<()> {
     let directory = args.place.directory(settings)?.join("log");
     let mut left = args.limit.unwrap_or(u64::MAX);
-    let files = inspect_log(&directory, args.from, |entry| {
+    let mut newest = VecDeque::new();
+    let outcome = inspect_log(&directory, args.from, |entry| {
         if left == 0 {
             return false;
         }
         left -= 1;
-        match args.place.json {
-            true => output::line(to_json(&entry)),
-            false => output::line(line_of(&entry)),
+        match args.last {
+            None => show(&entry, args.place.json),
+            Some(last) => {
+                newest.push_back(entry);
+                if newest.len() > last {
+                    newest.pop_front();
+                }
+            }
         }
         left > 0
-    })
-    .map_err(log_error)?;
+    });
+    newest.iter().for_each(|entry| show(entry, args.place.json));
+    let files = outcome.map_err(log_error)?;
     if !args.place.json {
         for file in files {
             let torn = match file.torn_bytes {
@@ -56,6 +67,13 @@ pub(super) fn run(args: &Log, settings: &Settings) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+fn show(entry: &LogEntry, as_json: bool) {
+    match as_json {
+        true => output::line(to_json(entry)),
+        false => output::line(line_of(entry)),
+    }
 }
 
 /// The command of an entry: its name and all of it. One that cannot be read is told so.
