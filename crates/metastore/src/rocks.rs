@@ -4,6 +4,7 @@
 //! the log above is the only one. What a crash leaves is what the manifest names, which is a prefix of the batches.
 
 mod format;
+mod manifest;
 mod options;
 mod view;
 
@@ -48,6 +49,8 @@ impl RocksStore {
         // RocksDB syncs what is in the directory, not its name.
         let made = forebay_base::data_dir::create_private(directory);
         made.map_err(|error| StoreError::Io { directory: directory.to_owned(), what: error.to_string() })?;
+        let mended = manifest::mend(directory);
+        mended.map_err(|error| StoreError::Io { directory: directory.to_owned(), what: error.to_string() })?;
         let db = DB::open(&settings.options(), directory).map_err(|error| convert_open(directory, error))?;
         format::write(directory)?;
         let directory = Directory { path: directory.to_owned(), is_doomed: AtomicBool::new(false) };
