@@ -112,9 +112,15 @@ impl OpenFile {
         *self.deferred.lock().entry(extent).or_default() += space;
     }
 
-    /// Takes the space of an extent out of what is deferred, and leaves the extent there.
-    pub(crate) fn uncount_deferred(&self, extent: u32) -> u64 {
-        self.deferred.lock().get_mut(&extent).map_or(0, std::mem::take)
+    /// Takes the space of an extent out of what is deferred, but no more than this, and leaves the extent there.
+    pub(crate) fn uncount_deferred(&self, extent: u32, at_most: u64) -> u64 {
+        let mut deferred = self.deferred.lock();
+        let Some(space) = deferred.get_mut(&extent) else {
+            return 0;
+        };
+        let taken = at_most.min(*space);
+        *space -= taken;
+        taken
     }
 
     /// What was deferred, which is the caller's to give back.
@@ -148,7 +154,10 @@ impl OpenFile {
         let records = geometry.records_range(extent);
         let len = records.end.min(self.sums_len()?).saturating_sub(records.start);
         let mut bytes = vec![0; len as usize];
-        self.read_sums(&mut bytes, records.start)?;
+        if self.read_sums(&mut bytes, records.start).is_err() {
+            // Whatever they are.
+            bytes.fill(0xff);
+        }
         for (slot, record) in bytes.chunks_mut(geometry.record_len()).enumerate() {
             if slots >> slot & 1 == 1 && record.iter().any(|byte| *byte != 0) {
                 record.fill(0);

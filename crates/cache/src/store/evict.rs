@@ -6,6 +6,7 @@ use crate::{
     index::{ExtentKey, Handle},
     policy::{self, Queue, Verdict},
 };
+use forebay_base::FileId;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 /// Extents that are in use and passed over, before the search gives up.
@@ -68,11 +69,30 @@ impl Inner {
                         return true;
                     }
                     busy += 1;
+                    let queue = self.queue_of_refused(dir, key, handle, queue);
                     dir.policy.lock().push(queue, word);
                 }
             }
         }
         false
+    }
+
+    /// Where an extent belongs that could not go. What a lease holds does not stay in the small queue: as long as that is too long nothing else is looked at.
+    fn queue_of_refused(&self, dir: &Dir, key: ExtentKey, handle: Handle, queue: Queue) -> Queue {
+        if queue == Queue::Main || !self.is_leased(dir, key.file) {
+            return queue;
+        }
+        let mut shard = self.index.lock_handle(handle);
+        if let Some(entry) = shard.get(handle).filter(|entry| entry.queue() == Queue::Small) {
+            dir.small_bytes.fetch_sub(entry.bytes as i64, Relaxed);
+            let frequency = entry.frequency();
+            entry.requeue(Queue::Main, frequency);
+        }
+        Queue::Main
+    }
+
+    fn is_leased(&self, dir: &Dir, file: FileId) -> bool {
+        self.open.get(file, dir.number).is_some_and(|file| file.is_leased())
     }
 
     fn judge(&self, dir: &Dir, handle: Handle, queue: Queue, may_keep: bool) -> Look {
@@ -134,7 +154,7 @@ impl Inner {
     /// Moves an extent to the fastest of the slower tiers that has room. Not below a lease: its bytes stay until that ends, so nothing would be won, and its
     /// client has it brought back.
     fn demote(self: &Arc<Self>, dir: &Arc<Dir>, key: ExtentKey, handle: Handle, bytes: u64) -> bool {
-        if self.open.get(key.file, dir.number).is_some_and(|file| file.is_leased()) {
+        if self.is_leased(dir, key.file) {
             return false;
         }
         let space = bytes + crate::geometry::EXTENT_OVERHEAD;

@@ -158,8 +158,7 @@ impl Inner {
 
     /// Removes those pages of an extent that neither are in this file nor are about to be. Under the file's gate, so that no page is claimed meanwhile.
     pub(crate) fn punch_unused(&self, file: &OpenFile, extent: u32) -> io::Result<()> {
-        let key = ExtentKey { file: file.file(), extent };
-        if self.incoming.leave(key, file.dir.number) {
+        if self.incoming.leave(file, extent) {
             return Ok(());
         }
         let (in_use, are_read) = self.pages_in_use(file, extent);
@@ -187,7 +186,7 @@ impl Inner {
     /// Gives the space of a copy back that its extent has left. The extent may have been claimed here anew since, and is counted anew then.
     pub(crate) fn give_back_left(&self, pass: &Pass<'_>, file: &Arc<OpenFile>, extent: u32, space: u64) {
         // Before the index is asked: a copy that ends in between has its extent here.
-        if self.incoming.leave(ExtentKey { file: file.file(), extent }, file.dir.number) {
+        if self.incoming.leave(file, extent) {
             file.dir.release(space);
             return;
         }
@@ -195,6 +194,11 @@ impl Inner {
             return self.give_back_extent(pass, file, extent, space);
         }
         if file.is_leased() {
+            // The client must not find pages that were dropped: their bytes stay for it, their records do not.
+            let unused = !self.pages_in_use(file, extent).0 & bits(0..file.geometry().extent_pages());
+            if let Err(error) = file.blank_pages(extent, unused) {
+                file.dir.note_write_error(&error);
+            }
             file.defer(extent, space);
             return;
         }
@@ -207,8 +211,7 @@ impl Inner {
     /// Gives the space of an extent back that no entry names: now, or when the last lease of the file ends.
     pub(crate) fn give_back_extent(&self, pass: &Pass<'_>, file: &Arc<OpenFile>, extent: u32, space: u64) {
         debug_assert!(pass.file() == file.file() && pass.is_for(&file.dir));
-        let key = ExtentKey { file: file.file(), extent };
-        if self.incoming.leave(key, file.dir.number) {
+        if self.incoming.leave(file, extent) {
             file.dir.release(space);
             return;
         }

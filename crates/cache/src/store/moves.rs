@@ -12,14 +12,15 @@ use crate::{
     dir::Dir,
     gate::Pass,
     geometry::{EXTENT_OVERHEAD, set_bits, space_of},
-    index::{Entry, ExtentKey, Handle},
+    index::{self, ExtentKey, Handle},
     open_files::OpenFile,
     policy::Queue,
     verify::{self, Fault, RecordBytes},
 };
 use parking_lot::Mutex;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
+    ptr,
     sync::{
         Arc,
         atomic::Ordering::Relaxed,
@@ -47,10 +48,18 @@ struct Copy {
     bytes: u64,
 }
 
-/// Extents that are being copied into a directory (by its number), and whether somebody has wanted to remove something of them there meanwhile.
-#[derive(Debug, Default)]
+/// Extents that are being copied into a directory (by its number).
+#[derive(Default)]
 pub(crate) struct Incoming {
-    copies: Mutex<HashMap<(ExtentKey, u8), bool>>,
+    copies: Mutex<HashMap<(ExtentKey, u8), Arriving>>,
+}
+
+/// A copy that is being made.
+struct Arriving {
+    /// When this is retired, another file of the name has nothing to do with it.
+    file: Arc<OpenFile>,
+    /// Somebody has wanted to remove something of the extent there meanwhile.
+    left: bool,
 }
 
 /// What the switch to a copy has left to do.
@@ -63,23 +72,27 @@ struct Switched {
 
 impl Incoming {
     /// A copy begins. To be called under the file's gate in that directory, so that nobody is removing something of it. False when one is under way already.
-    fn begin(&self, key: ExtentKey, dir: u8) -> bool {
+    fn begin(&self, key: ExtentKey, file: &Arc<OpenFile>) -> bool {
         let mut copies = self.copies.lock();
-        let fresh = !copies.contains_key(&(key, dir));
-        if fresh {
-            copies.insert((key, dir), false);
-        }
+        let place = copies.entry((key, file.dir.number));
+        let fresh = matches!(place, Entry::Vacant(_));
+        place.or_insert_with(|| Arriving { file: file.clone(), left: false });
         fresh
     }
 
     /// A copy has ended; whether there may be something to remove.
     fn end(&self, key: ExtentKey, dir: u8) -> bool {
-        self.copies.lock().remove(&(key, dir)).unwrap_or(false)
+        let ended = self.copies.lock().remove(&(key, dir));
+        ended.is_some_and(|arriving| arriving.left)
     }
 
-    /// Whether an extent is being copied into a directory: then who wants to remove something of it there leaves that to the one who copies.
-    pub(crate) fn leave(&self, key: ExtentKey, dir: u8) -> bool {
-        self.copies.lock().get_mut(&(key, dir)).map(|left| *left = true).is_some()
+    /// Whether an extent is being copied into a file: then who wants to remove something of it there leaves that to the one who copies. To be asked under the
+    /// file's gate, and before the index is.
+    pub(crate) fn leave(&self, file: &OpenFile, extent: u32) -> bool {
+        let key = ExtentKey { file: file.file(), extent };
+        let mut copies = self.copies.lock();
+        let arriving = copies.get_mut(&(key, file.dir.number)).filter(|arriving| ptr::eq(&*arriving.file, file));
+        arriving.map(|arriving| arriving.left = true).is_some()
     }
 }
 
@@ -109,7 +122,7 @@ impl Inner {
             Some(switched) => {
                 to.release(reserved.saturating_sub(copy.bytes + EXTENT_OVERHEAD));
                 // Bytes that were kept there for a lease are those of the copy now, and count as such.
-                to.release(copy.to.uncount_deferred(key.extent));
+                to.release(copy.to.uncount_deferred(key.extent, copy.bytes + EXTENT_OVERHEAD));
                 if left || switched.dropped {
                     self.remove_copy(&key, &copy.to, 0);
                 }
@@ -118,10 +131,17 @@ impl Inner {
             }
             None => {
                 self.end_move(handle);
-                self.remove_copy(&key, &copy.to, reserved);
+                self.remove_failed(&key, &copy.to, reserved);
                 false
             }
         }
+    }
+
+    /// Removes a copy that nobody will read.
+    fn remove_failed(&self, key: &ExtentKey, to: &Arc<OpenFile>, reserved: u64) {
+        // Under a lease it stays, in the place of what stayed before.
+        to.dir.release(to.uncount_deferred(key.extent, reserved));
+        self.remove_copy(key, to, reserved);
     }
 
     /// Like [`Inner::move_extent`] on a thread of its own, so that a keeper does not wait for the disk of another. A move that is left behind ends
@@ -188,7 +208,7 @@ impl Inner {
         let copied = self.copy_pages(key, pages, &mut copy).is_ok() && copy.pages != 0;
         if !copied {
             self.incoming.end(*key, copy.to.dir.number);
-            self.remove_copy(key, &copy.to, reserved);
+            self.remove_failed(key, &copy.to, reserved);
         }
         copied.then_some(copy)
     }
@@ -197,7 +217,7 @@ impl Inner {
         let from = self.file_in(&self.gates.enter(key.file, from)?, from)?;
         let pass = self.gates.enter(key.file, to)?;
         let to = self.file_reaching(&pass, to, from.geometry(), key.extent)?;
-        self.incoming.begin(*key, to.dir.number).then_some((from, to))
+        self.incoming.begin(*key, &to).then_some((from, to))
     }
 
     /// Copies the pages whose bytes match their checksums; the others are lost. Data first, then the records.
@@ -292,7 +312,7 @@ impl Inner {
         }
     }
 
-    fn count_move(&self, old: &Entry, valid: u64, copy: &Copy, queue: Queue, renewed: Handle) -> u64 {
+    fn count_move(&self, old: &index::Entry, valid: u64, copy: &Copy, queue: Queue, renewed: Handle) -> u64 {
         let to = &copy.to.dir;
         to.extents.fetch_add(1, Relaxed);
         to.pages.fetch_add(valid.count_ones() as i64, Relaxed);

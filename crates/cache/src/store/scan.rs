@@ -51,15 +51,15 @@ impl Inner {
         }
     }
 
-    /// Enters what a directory has of a file into the index, under the file's gate there. False when it could not be read to its end: the rest stays where it
-    /// is, for who asks again.
+    /// Enters what a directory has of a file into the index, under the file's gate there. What of it cannot be read stays where it is until the next start.
+    /// False when the directory is out of use by now.
     pub(super) fn load_from(&self, pass: &Pass<'_>, dir: &Arc<Dir>) -> bool {
         let Some(file) = self.file_in_for_now(pass, dir) else {
             return true;
         };
         if let Err(error) = self.load_extents(pass, &file) {
             dir.note_read_error(&error);
-            return false;
+            return dir.is_readable();
         }
         if let Err(error) = self.punch_remains(&file) {
             dir.note_write_error(&error);
@@ -120,7 +120,7 @@ impl Inner {
         let key = ExtentKey { file: file.file(), extent };
         let dir = &file.dir;
         // Before the index is asked: a copy that ends in between has its extent here.
-        if self.incoming.leave(key, dir.number) {
+        if self.incoming.leave(file, extent) {
             return;
         }
         let mut shard = self.index.lock(&key);

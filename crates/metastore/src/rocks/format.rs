@@ -28,9 +28,14 @@ pub(super) fn check(directory: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether the store of a directory has been made to its end.
+pub(super) fn is_written(directory: &Path) -> bool {
+    directory.join(NAME).exists()
+}
+
 /// Writes the number, durably, unless it is there.
 pub(super) fn write(directory: &Path) -> Result<()> {
-    if directory.join(NAME).exists() {
+    if is_written(directory) {
         return Ok(());
     }
     write_new(directory).map_err(|error| io_error(directory, &error))

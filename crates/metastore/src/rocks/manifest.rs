@@ -1,10 +1,11 @@
 //! What a power cut may leave of the manifest: the file `CURRENT` names one that is not there.
 //!
-//! At each opening RocksDB makes a manifest, syncs its bytes, renames `CURRENT` to name it, and then syncs the directory. A file system that keeps names in order
-//! (ext4, XFS) shows either all of that or nothing. One that does not (POSIX promises no order, Btrfs keeps none) may keep the rename and lose the manifest. The one
-//! before is removed after that sync only, and nothing was acknowledged before it: so the one before is whole, and counts. See Pillai et al., "All File Systems Are Not
-//! Created Equal" (OSDI 2014), for such orders.
+//! When it begins a new manifest, at each opening first of all, RocksDB syncs its bytes, renames `CURRENT` to name it, and syncs the directory. A file system that
+//! keeps names in order (ext4, XFS) shows either all of that or nothing. POSIX promises no order: the rename may be kept, and the manifest lost. The one before is
+//! removed after that sync only, and nothing was acknowledged before it: so the one before is whole, and counts. Of such orders: Pillai et al., "All File Systems Are Not
+//! Created Equal" (OSDI 2014).
 
+use super::format;
 use std::{
     fs::{self, File},
     io::{self, Write},
@@ -13,41 +14,49 @@ use std::{
 
 const CURRENT: &str = "CURRENT";
 const PREFIX: &str = "MANIFEST-";
+const TABLE: &str = ".sst";
 
-/// Has `CURRENT` name the newest manifest that is there, when the one that it names is not. In a directory without any manifest and without tables nothing was ever
-/// stored: `CURRENT` goes, for the store to be made anew. Everything else is left as it is, for RocksDB to tell.
+/// Has `CURRENT` name the manifest before the one that it names, when that is not there. In a directory where nothing was ever stored `CURRENT` goes, for
+/// the store to be made anew. Everything else is left as it is, for RocksDB to tell: a manifest may be missing since somebody has removed it.
 pub(super) fn mend(directory: &Path) -> io::Result<()> {
     let current = directory.join(CURRENT);
-    let named = match fs::read_to_string(&current) {
-        Ok(named) => named,
+    let text = match fs::read(&current) {
+        Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    let named = named.trim_end();
-    if number_of(named).is_none() || directory.join(named).try_exists()? {
+    let name = str::from_utf8(&text).unwrap_or_default().trim_end();
+    let Some(named) = number_of(name) else {
+        return Ok(());
+    };
+    if directory.join(name).try_exists()? {
         return Ok(());
     }
-    let (mut newest, mut has_tables) = (None, false);
+    let (mut before, mut newest_table) = (None, None);
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name();
         let name = name.to_str().unwrap_or_default();
-        has_tables |= name.ends_with(".sst");
-        newest = newest.max(number_of(name).map(|number| (number, name.to_owned())));
+        before = before.max(number_of(name).filter(|number| *number < named).map(|number| (number, name.to_owned())));
+        newest_table = newest_table.max(name.strip_suffix(TABLE).and_then(|number| number.parse::<u64>().ok()));
     }
-    match newest {
-        Some((_, newest)) => {
-            tracing::warn!(directory = %directory.display(), named, newest, "the manifest that CURRENT names is not there, as after a power cut: the one before counts");
+    // A process that has the store open goes on meanwhile.
+    let is_unchanged = || fs::read(&current).is_ok_and(|now| now == text);
+    match before {
+        // What was made after it, it named.
+        _ if newest_table > Some(named) => return Ok(()),
+        Some((_, before)) if is_unchanged() => {
+            tracing::warn!(directory = %directory.display(), named, before, "the manifest that CURRENT names is not there, as after a power cut: the one before counts");
             let unfinished = directory.join("CURRENT.new");
             let mut file = File::create(&unfinished)?;
-            writeln!(file, "{newest}")?;
+            writeln!(file, "{before}")?;
             file.sync_all()?;
             fs::rename(&unfinished, &current)?;
         }
-        None if has_tables => return Ok(()),
-        None => {
+        None if newest_table.is_none() && !format::is_written(directory) && is_unchanged() => {
             tracing::warn!(directory = %directory.display(), named, "the making of the store was cut off: it is made anew");
             fs::remove_file(&current)?;
         }
+        _ => return Ok(()),
     }
     File::open(directory)?.sync_all()
 }
@@ -84,6 +93,8 @@ mod tests {
         flushed(directory.path());
         let before = manifest(directory.path());
         fs::write(directory.path().join(CURRENT), "MANIFEST-000999\n").unwrap();
+        // One that never counted.
+        fs::write(directory.path().join("MANIFEST-001000"), "cut off").unwrap();
         assert_eq!(open(directory.path()).unwrap().get(b"k").unwrap().unwrap(), "v");
         assert_ne!(manifest(directory.path()), before, "it goes on as ever");
         assert_eq!(open(directory.path()).unwrap().get(b"k").unwrap().unwrap(), "v");
@@ -98,6 +109,14 @@ mod tests {
     }
 
     #[test]
+    fn a_store_without_tables_that_was_made_is_not_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(open(directory.path()).unwrap());
+        fs::remove_file(manifest(directory.path())).unwrap();
+        assert!(open(directory.path()).is_err());
+    }
+
+    #[test]
     fn a_store_that_has_lost_its_manifest_is_left_as_it_is() {
         let directory = tempfile::tempdir().unwrap();
         flushed(directory.path());
@@ -109,6 +128,11 @@ mod tests {
         let before = names();
         let error = open(directory.path()).map(drop).unwrap_err().to_string();
         assert!(error.contains("MANIFEST-"), "{error}");
+        assert_eq!(names(), before);
+        // An old one that nobody has come to remove does not know the newest tables.
+        fs::write(directory.path().join("MANIFEST-000001"), "old").unwrap();
+        let before = names();
+        assert!(open(directory.path()).is_err());
         assert_eq!(names(), before);
         fs::write(directory.path().join(CURRENT), "nonsense").unwrap();
         assert!(open(directory.path()).is_err(), "RocksDB tells");

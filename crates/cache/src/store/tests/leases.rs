@@ -145,6 +145,25 @@ fn an_extent_that_comes_back_to_a_leased_file_counts_once() {
 }
 
 #[test]
+fn what_is_leased_does_not_keep_the_rest_from_being_evicted() {
+    let fixture = Fixture::ssd(ByteSize::mib(8));
+    let (a, b, m) = (file(1), file(2), meta(2 * LENGTH));
+    fixture.fill(b, m, 0..2 * EXTENT);
+    // What was there at the start is in the main queue, what comes in the small one.
+    let fixture = fixture.reopen();
+    assert!(fixture.store.wait_until_scanned(std::time::Duration::from_secs(60)));
+    fixture.fill(a, m, 0..2 * EXTENT);
+    let lease = fixture.store.lease(a, m).unwrap();
+    let inner = &fixture.store.inner;
+    let evict = || inner.evict_one(&inner.dirs[0], crate::store::evict::How::Drop);
+    // The first looks may only find out that the others are leased.
+    assert!((0..4).filter(|_| evict()).count() >= 2);
+    assert_eq!(fixture.found(b, m), []);
+    assert_eq!(fixture.found(a, m), [0..2 * LENGTH]);
+    drop(lease);
+}
+
+#[test]
 fn damage_in_a_leased_file_is_mended_in_place() {
     let fixture = Fixture::ssd(ByteSize::mib(64));
     let (a, m) = (file(1), meta(LENGTH));

@@ -7,9 +7,10 @@ use crate::{
     index::{ExtentKey, Handle},
     policy::Queue,
     store::inner::Inner,
+    verify::RecordBytes,
 };
 use forebay_base::{ByteSize, FileId, PageIndex};
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 const LENGTH: u64 = EXTENT as u64 * PAGE;
 
@@ -35,13 +36,10 @@ fn move_with(fixture: &Fixture, file: FileId, extent: u32, meanwhile: impl Fn(&I
     for _ in 0..100 {
         let reader = fixture.store.lookup(file, m, range.start..range.start + PAGE, Access::Peek);
         assert!(matches!(reader[..], [Run::Present(_)]));
-        let data = crate::layout::paths(&to.path, file).data;
-        let before = allocated_or_0(&data);
-        let whole = || allocated_or_0(&data) == before + LENGTH;
         assert!(to.reserve(space));
         let moved = std::thread::scope(|scope| {
             let moving = scope.spawn(|| inner.move_extent(key, handle, to, space, Queue::Small));
-            until("it is copied", || whole() || moving.is_finished());
+            until("it is copied", || has_last_record(inner, to, &key) || moving.is_finished());
             meanwhile(inner, to);
             drop(reader);
             moving.join().unwrap()
@@ -53,8 +51,13 @@ fn move_with(fixture: &Fixture, file: FileId, extent: u32, meanwhile: impl Fn(&I
     panic!("it was never moved");
 }
 
-fn allocated_or_0(path: &Path) -> u64 {
-    if path.exists() { allocated(path) } else { 0 }
+/// Whether a copy of an extent in a directory is complete: its last record is there.
+fn has_last_record(inner: &Inner, dir: &Dir, key: &ExtentKey) -> bool {
+    let page = key.extent * EXTENT + EXTENT - 1;
+    inner.open.get(key.file, dir.number).is_some_and(|file| {
+        let record = RecordBytes::read(&*file, page);
+        record.is_ok_and(|record| record.decode(&file.header, page).is_ok())
+    })
 }
 
 /// A file with its first extent in the first directory, and its second in the second.
@@ -97,7 +100,6 @@ fn a_page_dropped_while_it_was_copied_does_not_come_back_as_a_hole() {
     let fixture = two_tiers();
     let (a, m) = (file(1), meta(2 * LENGTH));
     file_in_both(&fixture, a);
-    // Its record is in the new place by then.
     move_with(&fixture, a, 0, |inner, _| inner.drop_page(a, 7));
     assert_eq!(fixture.found(a, m), [0..7 * PAGE, 8 * PAGE..2 * LENGTH]);
     let lease = fixture.store.lease(a, m).unwrap();
@@ -112,4 +114,26 @@ fn a_page_dropped_while_it_was_copied_does_not_come_back_as_a_hole() {
     found.iter().for_each(|range| fixture.check(a, m, range.clone()));
     assert_eq!(found, [0..3 * PAGE, 4 * PAGE..7 * PAGE, 8 * PAGE..2 * LENGTH]);
     assert_eq!(fixture.store.counts().damaged_pages, 0);
+}
+
+#[test]
+fn a_page_dropped_while_it_comes_to_a_leased_file_is_not_found_there() {
+    let fixture = two_tiers();
+    let (a, m) = (file(1), meta(2 * LENGTH));
+    file_in_both(&fixture, a);
+    let lease = fixture.store.lease(a, m).unwrap();
+    let local = local_file(&lease, a);
+    let extent = if lease.tier() == TierKind::Ssd { 1 } else { 0 };
+    let page = extent * EXTENT + 7;
+    let at = u64::from(page) * PAGE;
+    move_with(&fixture, a, extent, |inner, _| inner.drop_page(a, page));
+    assert_eq!(local.read_verified(at, &mut [0; 100]), 0);
+    assert_eq!(fixture.found(a, m), [0..at, at + PAGE..2 * LENGTH]);
+    let mut buf = vec![0; (2 * LENGTH - at - PAGE) as usize];
+    assert_eq!(local.read_verified(at + PAGE, &mut buf), buf.len());
+    assert!(buf == content(a, at + PAGE..2 * LENGTH));
+    drop(lease);
+    fixture.settle();
+    let fixture = fixture.reopen();
+    assert_eq!(fixture.found(a, m), [0..at, at + PAGE..2 * LENGTH]);
 }
