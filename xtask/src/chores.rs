@@ -24,7 +24,8 @@ pub(crate) fn test(arguments: &[&str]) -> Result<()> {
     };
     if arguments.is_empty() {
         // Builds the program as well, before the first test runs: the suites of its own crate need it.
-        let mut tests = cargo_command(&["test"])?;
+        // Whoever waited for all of it is to hear of all that fails.
+        let mut tests = cargo_command(&["test", "--no-fail-fast"])?;
         tests.args(BUILT_TOGETHER);
         run("tests", tests)?;
         run("tests of the simulation", cargo_command(&["test", "--package", SIMULATION])?)?;

@@ -182,8 +182,15 @@ impl<'a> Keeper<'a> {
             // When it comes back it may hold other things.
             self.leaf = 0;
         }
+        let keep_free = self.inner.settings.keep_free.bytes();
+        let was_writable = self.dir.is_writable();
+        // Before it is in use again: by the limit of the time when it was full, pages would be evicted for the first that comes.
+        self.dir.measure(keep_free);
         self.dir.try_again();
-        self.dir.measure(self.inner.settings.keep_free.bytes());
+        if !was_writable {
+            // What attaching it has found.
+            self.dir.measure(keep_free);
+        }
         self.probes += 1;
         if self.probes.is_multiple_of(PROBES_PER_NOTE) {
             self.note_usage();
