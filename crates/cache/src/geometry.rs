@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(bits(5..5), 0);
         assert_eq!(set_bits(0b1010).collect::<Vec<_>>(), [1, 3]);
         assert_eq!(runs(0b1_0110).collect::<Vec<_>>(), [1..3, 4..5]);
-        assert_eq!(runs(u64::MAX).collect::<Vec<_>>(), [0..64]);
+        assert_eq!((runs(u64::MAX).next(), runs(u64::MAX).count()), (Some(0..64), 1));
         assert_eq!(runs(0).count(), 0);
     }
 }

@@ -159,7 +159,8 @@ fn what_is_leased_does_not_keep_the_rest_from_being_evicted() {
     // The first looks may only find out that the others are leased.
     assert!((0..4).filter(|_| evict()).count() >= 2);
     assert_eq!(fixture.found(b, m), []);
-    assert_eq!(fixture.found(a, m), [0..2 * LENGTH]);
+    let whole = 0..2 * LENGTH;
+    assert_eq!(fixture.found(a, m), std::slice::from_ref(&whole));
     drop(lease);
 }
 
